@@ -1,0 +1,1 @@
+"""Recall, latency, build: measured, as JSON and plots. Not installed."""

@@ -1,0 +1,69 @@
+"""What an encoder is: one modality's inputs in, float32 unit vectors out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+
+
+class Encoder(ABC):
+    """A model from the inputs of one or more modalities to float32 unit vectors.
+
+    Work is split in two so that decoding overlaps encoding: `prepare` runs in worker threads,
+    one input at a time, and releases the GIL where it counts; `encode` runs in one thread, on
+    batches, on the device.
+    """
+
+    kind: ClassVar[str]
+    """The name a preset uses."""
+
+    dimension: int
+    """Length of the vectors `encode` returns."""
+
+    modalities: tuple[str, ...]
+    """The modalities this encoder reaches its space from."""
+
+    batch_size: int = 32
+    """Inputs per call of `encode` that suit the model; halved when the device runs out of memory."""
+
+    @abstractmethod
+    def fingerprint(self, modality: str) -> str:
+        """Return 32 hex digits naming weights, preprocessing and modality, never the runtime.
+
+        Equal fingerprints promise interchangeable vectors: the embedding cache and the check
+        that a query fits its index both rest on it.
+        """
+
+    @abstractmethod
+    def prepare(self, modality: str, content: bytes) -> Any:
+        """Decode one input; thread-safe.
+
+        Args:
+            modality: one of `modalities`.
+            content: the raw input: UTF-8 text, the bytes of an image or audio file, or
+                little-endian float32 values for a vector.
+
+        Raises:
+            MediaError: the input is bad (a subclass names how).
+        """
+
+    @abstractmethod
+    def encode(self, modality: str, prepared: Sequence[Any]) -> Vectors:
+        """Encode what `prepare` returned.
+
+        Returns:
+            float32 array with shape (len(prepared), dimension), rows of unit length.
+
+        Raises:
+            OutOfMemoryError: the batch does not fit on the device.
+        """
+
+    def length(self, prepared: Any) -> int:
+        """Relative cost of one prepared input; batches are made of inputs of like length."""
+        return 0

@@ -1,0 +1,1 @@
+"""Catalog dump in, published index out."""
