@@ -1,1 +1,18 @@
-"""The front door: the public API, the command line."""
+"""Multimodal catalog retrieval: one index of fused vectors from text, pictures and sound."""
+
+from encoders import Limits
+from encoders.errors import CatalensError
+from indexer import BuildSummary, Progress, build_index
+from retriever import Hit, Query, Retriever, SpaceMatch
+
+__all__ = [
+    "BuildSummary",
+    "CatalensError",
+    "Hit",
+    "Limits",
+    "Progress",
+    "Query",
+    "Retriever",
+    "SpaceMatch",
+    "build_index",
+]

@@ -1,1 +1,69 @@
-"""Media in, unit vectors out. Knows nothing of catalogs or indexes."""
+"""Media in, unit vectors out. Knows nothing of catalogs or indexes.
+
+Importing this package imports numpy and pydantic and no model library.
+"""
+
+from __future__ import annotations
+
+from .base import Encoder, Vectors
+from .batching import encode_all
+from .device import resolve_device
+from .errors import (
+    CatalensError,
+    DeviceError,
+    EmptyMediaError,
+    EncoderError,
+    InvalidPresetError,
+    InvalidVectorError,
+    MediaError,
+    MediaTooLargeError,
+    MediaTooLongError,
+    MissingMediaError,
+    ModelLoadError,
+    OutOfMemoryError,
+    UndecodableMediaError,
+    UnknownEncoderKindError,
+    UnknownPresetError,
+    UnsafePathError,
+    UnsupportedModalityError,
+)
+from .files import read_bytes
+from .limits import Limits
+from .presets import known_presets, load_preset
+from .registry import EncoderPool, known_kinds, load_encoder, register
+from .spec import EncoderSpec, Preset, SpaceSpec
+
+__all__ = [
+    "CatalensError",
+    "DeviceError",
+    "EmptyMediaError",
+    "Encoder",
+    "EncoderError",
+    "EncoderPool",
+    "EncoderSpec",
+    "InvalidPresetError",
+    "InvalidVectorError",
+    "Limits",
+    "MediaError",
+    "MediaTooLargeError",
+    "MediaTooLongError",
+    "MissingMediaError",
+    "ModelLoadError",
+    "OutOfMemoryError",
+    "Preset",
+    "SpaceSpec",
+    "UndecodableMediaError",
+    "UnknownEncoderKindError",
+    "UnknownPresetError",
+    "UnsafePathError",
+    "UnsupportedModalityError",
+    "Vectors",
+    "encode_all",
+    "known_kinds",
+    "known_presets",
+    "load_encoder",
+    "load_preset",
+    "read_bytes",
+    "register",
+    "resolve_device",
+]

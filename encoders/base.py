@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import UnsupportedModalityError
+
 Vectors = NDArray[np.float32]
 
 
@@ -63,6 +65,20 @@ class Encoder(ABC):
         Raises:
             OutOfMemoryError: the batch does not fit on the device.
         """
+
+    def check_modality(self, modality: str) -> None:
+        """Refuse a modality this encoder does not reach its space from.
+
+        Raises:
+            UnsupportedModalityError: `modality` is none of `modalities`.
+        """
+        if modality not in self.modalities:
+            raise UnsupportedModalityError(
+                f"encoder {self.kind!r}",
+                expected=f"one of {', '.join(self.modalities)}",
+                got=repr(modality),
+                remedy="Name another encoder for this modality in the preset.",
+            )
 
     def length(self, prepared: Any) -> int:
         """Relative cost of one prepared input; batches are made of inputs of like length."""

@@ -1,1 +1,7 @@
 """Query in, explained hits out."""
+
+from .hit import Hit, SpaceMatch
+from .query import Part, Query
+from .retriever import Retriever
+
+__all__ = ["Hit", "Part", "Query", "Retriever", "SpaceMatch"]

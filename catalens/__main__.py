@@ -1,0 +1,5 @@
+"""`python -m catalens` is `catalens`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,256 @@
+"""The command line: `catalens build | query | inspect | verify`."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from encoders import Limits
+from encoders.errors import CatalensError
+from indexer import BuildSummary, build_index, verify_index
+from retriever import Query, Retriever
+
+from .describe import describe, describe_tables
+from .terminal import Bars, hit_json, hits_table, progress_wanted
+
+app = typer.Typer(
+    name="catalens",
+    help="One index of fused vectors from a catalog's text, pictures and sound.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+Index = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of the index.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+
+
+@app.command()
+def build(
+    catalog: Annotated[
+        str, typer.Argument(help="JSON lines, CSV, TSV, Parquet, or a folder of files.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="INDEX", help="Folder to build.")],
+    preset: Annotated[str, typer.Option(help="local, clip, or a JSON file.")] = "local",
+    id: Annotated[str, typer.Option(help="Column of the item's id.")] = "id",
+    text: Annotated[str | None, typer.Option(help="Columns of text: title,description.")] = None,
+    image: Annotated[str | None, typer.Option(help="Columns of picture paths.")] = None,
+    audio: Annotated[str | None, typer.Option(help="Columns of sound paths.")] = None,
+    vector: Annotated[
+        str | None, typer.Option(help="Column of ready-made vectors, or SPACE=COLUMN,...")
+    ] = None,
+    media_root: Annotated[
+        Path | None, typer.Option(help="Folder media paths start from and may not leave.")
+    ] = None,
+    device: Device = "auto",
+    max_megapixels: Annotated[float, typer.Option(help="Largest picture.")] = (
+        Limits().max_pixels / 1e6
+    ),
+    max_megabytes: Annotated[float, typer.Option(help="Largest media file.")] = (
+        Limits().max_bytes / 2**20
+    ),
+    max_seconds: Annotated[float, typer.Option(help="Longest sound.")] = Limits().max_seconds,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first bad row or input.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Build an index from a catalog dump; run again to resume, or after changes."""
+    limits = Limits(
+        max_pixels=int(max_megapixels * 1e6),
+        max_bytes=int(max_megabytes * 2**20),
+        max_seconds=max_seconds,
+    )
+    with Bars() if progress_wanted() else nullcontext() as bars:
+        summary = build_index(
+            catalog,
+            out,
+            id=id,
+            text=_columns(text),
+            image=_columns(image),
+            audio=_columns(audio),
+            vector=_vectors(vector),
+            preset=preset,
+            media_root=media_root,
+            device=device,
+            limits=limits,
+            strict=strict,
+            progress=bars,
+        )
+    if json:
+        _print_json(_summary_json(summary))
+    else:
+        _print_summary(summary)
+
+
+@app.command()
+def query(
+    index: Index,
+    text: Annotated[list[str] | None, typer.Option(help="What items should say.")] = None,
+    image: Annotated[list[Path] | None, typer.Option(help="What they should look like.")] = None,
+    audio: Annotated[list[Path] | None, typer.Option(help="What they should sound like.")] = None,
+    like: Annotated[list[str] | None, typer.Option(help="Id of an item to resemble.")] = None,
+    unlike: Annotated[list[str] | None, typer.Option(help="Id of an item not to.")] = None,
+    weight: Annotated[
+        list[str] | None, typer.Option(help="NAME=NUMBER for a space or modality.")
+    ] = None,
+    where: Annotated[str | None, typer.Option(help='Filter: "price < 100".')] = None,
+    k: Annotated[int, typer.Option("-k", help="Hits wanted.")] = 10,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Ask an index; any mix of parts. --json prints one object per hit."""
+    asked = Query(
+        text=text,
+        image=image,
+        audio=audio,
+        like=like,
+        unlike=unlike,
+        weights=dict(_weight(one) for one in weight or []),
+    )
+    with Retriever.open(index, device=device) as retriever:
+        hits = retriever.search(asked, k, where=where)
+    if json:
+        for rank, hit in enumerate(hits, start=1):
+            _print_json(hit_json(rank, hit))
+    elif hits:
+        Console().print(hits_table(hits))
+    else:
+        Console().print("No item passes the filter.")
+
+
+@app.command()
+def inspect(
+    index: Index,
+    json: Json = False,
+    rejects: Annotated[
+        bool, typer.Option("--rejects", help="Print every reject, one JSON object a line.")
+    ] = False,
+) -> None:
+    """Show what an index is made of: items, spaces, coverage, generation, sizes, rejects."""
+    found, rejected = describe(index)
+    if rejects:
+        for reject in rejected:
+            _print_json(reject)
+    elif json:
+        _print_json(found)
+    else:
+        for part in describe_tables(found):
+            Console().print(part)
+
+
+@app.command()
+def verify(index: Index, json: Json = False) -> None:
+    """Check every checksum, and that every id is found by its own vector."""
+    with Bars() if progress_wanted() else nullcontext() as bars:
+        report = verify_index(index, progress=bars)
+    if json:
+        _print_json(
+            {
+                "sound": not report.problems,
+                "items": report.items,
+                "files": report.files,
+                "found_at_point": report.found_at_point,
+                "found_by_full_search": report.found_by_full_search,
+                "problems": report.problems,
+            }
+        )
+    else:
+        for problem in report.problems:
+            print(f"problem: {problem}")
+        if not report.problems:
+            print(
+                f"sound: {report.items:,} items, {report.files} files; "
+                f"{report.found_at_point:,} items found by their own vector at the operating "
+                f"point, {report.found_by_full_search:,} more by a full search"
+            )
+    if report.problems:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command line: errors are one line, never a traceback."""
+    try:
+        app()
+    except CatalensError as error:
+        message = " ".join(str(error).split())
+        Console(stderr=True, soft_wrap=True).print(Text(f"error: {message}"))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): nothing is left to say.
+        sys.stderr.close()
+        sys.exit(141)
+
+
+def _columns(given: str | None) -> list[str] | None:
+    return None if given is None else [name.strip() for name in given.split(",") if name.strip()]
+
+
+def _vectors(given: str | None) -> str | dict[str, str] | None:
+    if given is None or "=" not in given:
+        return given
+    return dict(_pair(one, "SPACE=COLUMN") for one in given.split(","))
+
+
+def _weight(given: str) -> tuple[str, float]:
+    name, number = _pair(given, "NAME=NUMBER")
+    try:
+        return name, float(number)
+    except ValueError:
+        raise typer.BadParameter(f"expected NAME=NUMBER, got {given!r}") from None
+
+
+def _pair(given: str, form: str) -> tuple[str, str]:
+    name, equals, value = given.partition("=")
+    if not (name and equals and value):
+        raise typer.BadParameter(f"expected {form}, got {given!r}")
+    return name.strip(), value.strip()
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(orjson.dumps(value).decode() + "\n")
+
+
+def _summary_json(summary: BuildSummary) -> dict[str, Any]:
+    return {
+        "index": str(summary.path),
+        "items": summary.items,
+        "encoded": summary.encoded,
+        "cached": summary.cached,
+        "rejected_rows": summary.rejected_rows,
+        "rejected_inputs": summary.rejected_inputs,
+        "coverage": summary.coverage,
+        "kind": summary.index,
+        "seconds": round(summary.seconds, 3),
+    }
+
+
+def _print_summary(summary: BuildSummary) -> None:
+    console = Console(soft_wrap=True)
+    console.print(
+        Text(f"{summary.path}: {summary.items:,} items in {summary.seconds:,.1f} s ({summary.index})")
+    )
+    for modality in summary.encoded:
+        console.print(
+            f"  {modality}: {summary.encoded[modality]:,} encoded, "
+            f"{summary.cached[modality]:,} known before"
+        )
+    for space, count in summary.coverage.items():
+        console.print(f"  space {space}: {count:,} items ({count / summary.items:.0%})")
+    if summary.rejected_rows or summary.rejected_inputs:
+        console.print(
+            f"  rejected: {summary.rejected_rows:,} rows, {summary.rejected_inputs:,} inputs; "
+            f"all of them: catalens inspect {summary.path} --rejects"
+        )
+        for reject in summary.rejects:
+            console.print(Text(f"    line {reject.line}: {' '.join(reject.reason.split())}"))

@@ -1,0 +1,110 @@
+"""What `catalens inspect` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from indexer import IndexLayout, Store, StoredPostings, load_manifest
+
+
+def describe(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What an index is made of, as JSON values, and its rejects.
+
+    Raises:
+        NotAnIndexError: the folder is no index.
+        CorruptIndexError: its store or manifest is damaged.
+    """
+    layout = IndexLayout(path)
+    store = Store.open(layout)
+    try:
+        with store.snapshot() as snapshot:
+            manifest = load_manifest(layout.generation(snapshot.current.generation), snapshot.current)
+            rejects = list(snapshot.rejects())
+            fields = StoredPostings(snapshot.view, snapshot.edition).fields()
+    finally:
+        store.close()
+    derived = sum(entry.bytes for entry in manifest.files.values())
+    in_store = layout.store_data.stat().st_size
+    rows = sum(1 for reject in rejects if reject["modality"] is None)
+    found = {
+        "index": str(path),
+        "items": manifest.items,
+        "format": manifest.format,
+        "catalens": manifest.catalens,
+        "created": manifest.created,
+        "edition": manifest.edition,
+        "generation": manifest.generation,
+        "catalog": manifest.catalog.model_dump(),
+        "fusion": manifest.fusion,
+        "dimension": manifest.dimension,
+        "spaces": {
+            space.spec.name: {
+                "item": space.spec.item,
+                "reached_from": sorted(space.fingerprints),
+                "encoders": {m: e.kind for m, e in space.spec.encoders.items()},
+                "dimension": space.dimension,
+                "weight": space.spec.weight,
+                "items": space.coverage,
+                "coverage": round(space.coverage / manifest.items, 4),
+            }
+            for space in manifest.spaces
+        },
+        "kind": manifest.index.kind,
+        "factory": manifest.index.factory,
+        "operating_point": {"nprobe": manifest.index.nprobe, "k_factor": manifest.index.k_factor},
+        "recall_at_10": manifest.index.recall,
+        "bytes": {"derived": derived, "store": in_store},
+        "bytes_per_item": {
+            "codes": manifest.index.code_bytes,
+            "derived": round(derived / manifest.items, 1),
+            "store": round(in_store / manifest.items, 1),
+        },
+        "fields": fields,
+        "rejects": {"rows": rows, "inputs": len(rejects) - rows},
+    }
+    return found, rejects
+
+
+def describe_tables(found: dict[str, Any]) -> Iterator[Table | Text]:
+    """The same for people."""
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    per_item = found["bytes_per_item"]
+    point = found["operating_point"]
+    recall = ", ".join(f"{name} {value:.3f}" for name, value in found["recall_at_10"].items())
+    for name, value in {
+        "index": found["index"],
+        "items": f"{found['items']:,}",
+        "catalog": found["catalog"]["name"],
+        "generation": f"{found['generation']} (edition {found['edition']}, {found['created']})",
+        "kind": f"{found['kind']} ({found['factory']}), fusion {found['fusion']}",
+        "searched at": f"nprobe {point['nprobe']}, {point['k_factor']} candidates per hit",
+        "recall@10": recall,
+        "bytes per item": (
+            f"{per_item['codes']} code, {per_item['derived']:,} derived files, "
+            f"{per_item['store']:,} store"
+        ),
+        "filters": ", ".join(found["fields"]) or "no metadata",
+        "rejects": f"{found['rejects']['rows']:,} rows, {found['rejects']['inputs']:,} inputs",
+    }.items():
+        facts.add_row(Text(name, style="bold"), Text(value))
+    yield facts
+    spaces = Table(box=None, pad_edge=False)
+    for heading in ("space", "filled by", "reached from", "encoder", "dimension", "weight", "items"):
+        spaces.add_column(heading)
+    for name, space in found["spaces"].items():
+        spaces.add_row(
+            Text(name),
+            space["item"],
+            ", ".join(space["reached_from"]),
+            ", ".join(sorted(set(space["encoders"].values()))),
+            str(space["dimension"]),
+            f"{space['weight']:g}",
+            f"{space['items']:,} ({space['coverage']:.0%})",
+        )
+    yield Text("")
+    yield spaces

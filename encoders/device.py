@@ -1,0 +1,73 @@
+"""Which device a model runs on, and in which precision. Torch is imported inside functions only."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from .errors import DeviceError
+
+if TYPE_CHECKING:
+    import torch
+
+_NAME = re.compile(r"auto|cpu|mps|cuda(:\d{1,3})?")
+
+
+def check_device_name(device: str) -> str:
+    """Return `device` if it is a name we know, without importing torch.
+
+    Raises:
+        DeviceError: the name is not `auto`, `cpu`, `mps`, `cuda` or `cuda:N`.
+    """
+    if not _NAME.fullmatch(device):
+        raise DeviceError(
+            "device",
+            expected="'auto', 'cpu', 'mps', 'cuda' or 'cuda:N'",
+            got=repr(device),
+            remedy="Use 'auto' to take the best device there is.",
+        )
+    return device
+
+
+def resolve_device(device: str = "auto") -> str:
+    """Return the device to use: `cpu`, `mps`, `cuda` or `cuda:N`.
+
+    `auto` takes CUDA, then MPS, then the CPU. `cpu` is answered without importing torch.
+
+    Raises:
+        DeviceError: the name is unknown, or the device asked for is not on this machine.
+    """
+    check_device_name(device)
+    if device == "cpu":
+        return device
+    import torch
+
+    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    mps = torch.backends.mps.is_available()
+    if device == "auto":
+        return "cuda" if cuda else "mps" if mps else "cpu"
+    if device == "mps" and mps:
+        return device
+    number = int(device.partition(":")[2] or 0)
+    if device.startswith("cuda") and number < cuda:
+        return device
+    raise DeviceError(
+        f"device {device!r}",
+        expected="a device of this machine",
+        got=f"{cuda} CUDA devices, {'an' if mps else 'no'} MPS device, torch {torch.__version__}",
+        remedy="Use 'auto' or 'cpu', or install a torch build for this accelerator.",
+    )
+
+
+def precision(device: str) -> torch.dtype:
+    """Return the float type for a model on a resolved device: half on GPUs, float32 on the CPU.
+
+    bfloat16 has float32's range and cannot overflow, so it is taken where the GPU computes in it.
+    """
+    import torch
+
+    if device == "cpu":
+        return torch.float32
+    if device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.bfloat16
+    return torch.float16

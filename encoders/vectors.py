@@ -1,0 +1,50 @@
+"""The one place where model output becomes unit vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .base import Vectors
+from .errors import EncoderError
+
+
+def unit_rows(values: Any, *, rows: int, dimension: int, kind: str) -> Vectors:
+    """Return `values` as float32 rows of unit length.
+
+    Args:
+        values: array-like with shape (rows, dimension); any float type.
+        rows: how many inputs were encoded.
+        dimension: the encoder's dimension.
+        kind: the encoder kind, for the message.
+
+    Returns:
+        C-contiguous float32 array with shape (rows, dimension). The norm is taken in float64 and
+        after division by the largest magnitude, so that tiny and huge rows keep their direction.
+
+    Raises:
+        EncoderError: another shape, a NaN or infinite value, or a row of zeros.
+    """
+    matrix = np.asarray(values, dtype=np.float64)
+    if matrix.shape != (rows, dimension):
+        raise EncoderError(
+            f"output of encoder {kind!r}",
+            expected=f"shape ({rows}, {dimension})",
+            got=f"shape {matrix.shape}",
+            remedy="The model's weights and configuration disagree; check the model folder.",
+        )
+    if rows == 0:
+        return np.zeros((0, dimension), dtype=np.float32)
+    largest = np.abs(matrix).max(axis=1, keepdims=True)
+    bad = ~np.isfinite(largest[:, 0]) | (largest[:, 0] == 0)
+    if bad.any():
+        raise EncoderError(
+            f"output of encoder {kind!r}",
+            expected="finite rows that are not all zero",
+            got=f"{int(bad.sum())} bad of {rows} rows, the first at {int(bad.argmax())}",
+            remedy="The weights are damaged, or half precision overflows: try device 'cpu'.",
+        )
+    matrix = matrix / largest
+    matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
+    return np.ascontiguousarray(matrix, dtype=np.float32)

@@ -1,0 +1,297 @@
+"""Catalog dump in, published index out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from itertools import chain, islice
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from encoders import EncoderPool, Limits, load_preset
+
+from .catalog import Catalog, open_catalog
+from .catalog_errors import EmptyCatalogError
+from .columns import Columns
+from .derive import Derived, Deriver
+from .durable import sync_folder, translated_os_errors, write_file
+from .encode import Counts, ItemEncoder
+from .errors import OutputFolderError
+from .faiss_index import wants_gpu
+from .items import Item, Reject
+from .layout import IndexLayout
+from .lock import writer_lock
+from .manifest import FORMAT, CatalogEntry, Manifest, SpaceEntry
+from .progress import Progress, Silent
+from .spaces import Reach, reaches, specs_for, vector_dimensions
+from .store import Current, Snapshot, Store
+
+_PEEKED = 1000
+
+
+@dataclass(frozen=True)
+class BuildSummary:
+    """What a build did.
+
+    `encoded` and `cached` count inputs per modality; `coverage` items per space.
+    """
+
+    path: Path
+    items: int
+    encoded: dict[str, int]
+    cached: dict[str, int]
+    rejected_rows: int
+    rejected_inputs: int
+    coverage: dict[str, int]
+    index: str
+    seconds: float
+    rejects: tuple[Reject, ...] = field(default=())
+    """The first ten; `catalens inspect --rejects` prints all."""
+
+
+def build_index(
+    catalog: str | Path | Iterable[Mapping[str, Any]],
+    out: str | Path,
+    *,
+    id: str = "id",
+    text: str | Sequence[str] | None = None,
+    image: str | Sequence[str] | None = None,
+    audio: str | Sequence[str] | None = None,
+    vector: str | Mapping[str, str] | None = None,
+    preset: str | Path | Mapping[str, Any] = "local",
+    media_root: str | Path | None = None,
+    device: str = "auto",
+    limits: Limits | None = None,
+    strict: bool = False,
+    progress: Progress | None = None,
+) -> BuildSummary:
+    """Build an index from a catalog, or build an existing one again.
+
+    What was encoded before is not encoded again, so an interrupted build goes on where it
+    was, and building again after small changes is quick. Readers see the old index until the
+    new one is whole, then, once they open or refresh, the new one.
+
+    Args:
+        catalog: a path to JSON lines, CSV, TSV, Parquet or a folder of files; or an iterable of
+            mappings.
+        out: the index folder; made if it is not there.
+        id: column of the item's id.
+        text: columns that make the item's text; None looks for text, title, name, description.
+        image: columns of pictures; None looks for image, picture, photo.
+        audio: columns of sounds; None looks for audio, sound, clip.
+        vector: a column of ready-made vectors, or a mapping from space name to column.
+        preset: `local`, `clip`, a JSON file, or a mapping of the same form.
+        media_root: folder that media paths start from and may not leave; None takes the
+            dump's own folder, or the current one for an iterable.
+        device: `auto` (cuda, then mps, then cpu), or one of them.
+        limits: bounds on pixels, bytes and seconds of media.
+        strict: stop at the first row or input that cannot be used.
+        progress: told of every stage; None tells nobody.
+
+    Returns:
+        what was done.
+
+    Raises:
+        CatalogError: the catalog cannot be read, is empty, or, if strict, has a bad row.
+        EncoderError: preset, weights or device.
+        IndexLockedError: another process is building this index.
+        OutputFolderError: `out` holds something else than an index.
+        StoreError: no space, no permission.
+    """
+    columns = Columns(
+        id=id,
+        text=_names(text),
+        image=_names(image),
+        audio=_names(audio),
+        vector={"vector": vector} if isinstance(vector, str) else dict(vector or {}),
+    )
+    chosen = load_preset(preset)
+    opened = open_catalog(catalog, columns=columns, media_root=_path(media_root))
+    limits = limits or Limits()
+    layout = IndexLayout(Path(out))
+    _check_folder(layout)
+    with translated_os_errors(f"index {layout.root}"):
+        layout.root.mkdir(parents=True, exist_ok=True)
+        layout.generations.mkdir(exist_ok=True)
+        with writer_lock(layout.lock):
+            build = _Build(opened, layout, limits, device, progress or Silent())
+            return build.run(chosen, strict=strict)
+
+
+class _Build:
+    """One run of `build_index`, under the writer's lock."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        layout: IndexLayout,
+        limits: Limits,
+        device: str,
+        progress: Progress,
+    ) -> None:
+        self._catalog = catalog
+        self._layout = layout
+        self._limits = limits
+        self._device = device
+        self._gpu = wants_gpu(device)
+        self._progress = progress
+        self._started = monotonic()
+
+    def run(self, preset: Any, *, strict: bool) -> BuildSummary:
+        items = self._catalog.items()
+        first = list(islice(items, _PEEKED))
+        dimensions = vector_dimensions(
+            self._catalog.columns, (i for i in first if isinstance(i, Item))
+        )
+        specs = specs_for(preset, self._catalog.columns, dimensions)
+        ways = reaches(specs, EncoderPool(self._device, self._limits))
+        store = Store.create(self._layout)
+        try:
+            edition = store.begin_edition()
+            encoder = ItemEncoder(store, edition, specs, ways, self._limits, strict=strict)
+            self._encode(encoder, chain(first, items))
+            if encoder.counts.items == 0:
+                raise self._nothing(store, edition)
+            return self._publish(store, edition, specs, ways, encoder.counts)
+        finally:
+            store.close()
+
+    def _encode(self, encoder: ItemEncoder, items: Iterator[Item | Reject]) -> None:
+        self._progress.start("encode", self._catalog.rows)
+        for done in encoder.run(items, workers=max(2, os.cpu_count() or 1)):
+            self._progress.advance(done)
+        self._progress.finish()
+
+    def _nothing(self, store: Store, edition: int) -> EmptyCatalogError:
+        with Snapshot(store.view(), Current(edition, 0, "")) as unfinished:
+            first = next(unfinished.rejects(), None)
+        reason = f"; the first: {first['reason']}" if first else ""
+        return EmptyCatalogError(
+            f"catalog {self._catalog.name}",
+            expected="at least one row that can be indexed",
+            got=f"none{reason}",
+            remedy="Check the column mapping and the media root.",
+        )
+
+    def _publish(
+        self, store: Store, edition: int, specs: list[Any], ways: list[Reach], counts: Counts
+    ) -> BuildSummary:
+        number = self._next_generation(store)
+        unfinished = self._layout.unfinished(number)
+        with Snapshot(store.view(), Current(edition, number, "")) as snapshot:
+            deriver = Deriver(snapshot, specs, ways, self._progress)
+            derived = deriver.write(unfinished, gpu=self._gpu)
+            rejects = tuple(Reject.from_dict(r) for r in islice(snapshot.rejects(), 10))
+        manifest = self._manifest(edition, number, deriver, derived, ways)
+        data = manifest.dump()
+        _, sha256 = write_file(unfinished.path(unfinished.MANIFEST), data)
+        sync_folder(unfinished.root)
+        unfinished.root.rename(self._layout.generation(number).root)
+        sync_folder(self._layout.generations)
+        store.publish(Current(edition, number, sha256))
+        store.sweep_editions()
+        self._sweep_generations(number)
+        return BuildSummary(
+            path=self._layout.root,
+            items=counts.items,
+            encoded=counts.encoded,
+            cached=counts.cached,
+            rejected_rows=counts.rejected_rows,
+            rejected_inputs=counts.rejected_inputs,
+            coverage=derived.coverage,
+            index=derived.index.factory,
+            seconds=monotonic() - self._started,
+            rejects=rejects,
+        )
+
+    def _manifest(
+        self, edition: int, number: int, deriver: Deriver, derived: Derived, ways: list[Reach]
+    ) -> Manifest:
+        spaces = [
+            SpaceEntry(
+                spec=spec,
+                fingerprints={w.modality: w.fingerprint for w in ways if w.space == spec.name},
+                dimension=derived.fusion.transforms[spec.name].dimension,
+                coverage=derived.coverage[spec.name],
+                bit=deriver.bits[spec.name],
+            )
+            for spec in deriver.specs
+        ]
+        columns = self._catalog.columns
+        return Manifest(
+            format=FORMAT,
+            catalens=version("catalens"),
+            edition=edition,
+            generation=number,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            items=derived.items,
+            dimension=derived.fusion.dimension,
+            fusion="concat",
+            device=self._device,
+            spaces=spaces,
+            index=derived.index,
+            catalog=CatalogEntry(
+                name=self._catalog.name,
+                media_root=str(self._catalog.media_root),
+                columns={
+                    "id": columns.id,
+                    "text": columns.text,
+                    "image": columns.image,
+                    "audio": columns.audio,
+                    "vector": dict(columns.vector),
+                },
+            ),
+            files=derived.files,
+        )
+
+    def _next_generation(self, store: Store) -> int:
+        """A number above every folder there is and the one that is current."""
+        numbers = [
+            int(path.name.partition(".")[0])
+            for path in self._layout.generations.iterdir()
+            if path.name.partition(".")[0].isdigit()
+        ]
+        return max(numbers, default=0) + 1
+
+    def _sweep_generations(self, current: int) -> None:
+        """Remove what is no longer named; readers that hold a generation keep its open files."""
+        keep = self._layout.generation(current).root
+        for path in self._layout.generations.iterdir():
+            if path != keep:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _names(given: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    if given is None:
+        return None
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)
+
+
+def _check_folder(layout: IndexLayout) -> None:
+    """Refuse to build into a folder that holds something else."""
+    root = layout.root
+    if root.is_dir():
+        others = {p.name for p in root.iterdir()} - {"store", "generations", "writer.lock"}
+        foreign = not layout.store_data.exists() and (root / "store").exists()
+        if not others and not foreign:
+            return
+        got = f"{root} with {sorted(others)[:5]}" if others else f"{root} with a foreign store"
+    elif not root.exists():
+        return
+    else:
+        got = f"the file {root}"
+    raise OutputFolderError(
+        "output folder",
+        expected="a new or empty folder, or an index to build again",
+        got=got,
+        remedy="Choose another --out.",
+    )

@@ -1,0 +1,182 @@
+"""The front of catalog reading: any dump in, a stream of items and rejects out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+
+from .catalog_errors import EmptyCatalogError, InvalidColumnsError, UnreadableCatalogError
+from .columns import Columns
+from .csv_reader import CsvReader
+from .folder_reader import FOLDER_COLUMNS, FolderReader
+from .items import Item, Reject
+from .readers import JsonLinesReader, MemoryReader, Row, RowReader
+from .row_parser import RowParser
+
+SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
+
+Source = str | Path | Iterable[object]
+
+
+class Catalog:
+    """A dump that has been opened; `open_catalog` makes one."""
+
+    def __init__(
+        self,
+        name: str,
+        columns: Columns,
+        media_root: Path,
+        read: Callable[[], Iterator[Item | Reject]],
+        count: Callable[[], int | None],
+    ) -> None:
+        self.name = name
+        """Name of the file or folder, or the type of what lies in memory."""
+        self.columns = columns
+        """The mapping, with no None left in it."""
+        self.media_root = media_root
+        """Resolved folder that no media path leaves."""
+        self._read = read
+        self._count = count
+
+    @cached_property
+    def rows(self) -> int | None:
+        """About how many rows there are, for a progress bar; None for an iterator.
+
+        Exact for Parquet, folders and what has a length; for JSON lines and CSV the number of
+        lines, blank ones and those inside quoted cells included.
+        """
+        return self._count()
+
+    def items(self) -> Iterator[Item | Reject]:
+        """Read the dump from the start, one row at a time.
+
+        Whatever is wrong with one row becomes a `Reject`, and reading goes on. Ids may repeat.
+
+        Raises:
+            UnreadableCatalogError: the dump is damaged beyond its rows, or is an iterator that
+                has been read.
+        """
+        return self._read()
+
+
+def open_catalog(
+    source: Source, columns: Columns | None = None, media_root: str | Path | None = None
+) -> Catalog:
+    """Open a catalog dump.
+
+    Args:
+        source: a `.jsonl`, `.ndjson`, `.csv`, `.tsv` or `.parquet` file, a folder of media, or an
+            iterable of dicts. An iterator can be read once.
+        columns: which column holds what; conventional names by default, see `Columns`.
+        media_root: folder that media paths are relative to and must not leave. By default the
+            dump's own; the current directory for an iterable.
+
+    Raises:
+        UnreadableCatalogError: no such file, an unknown format, damage, or no such media root.
+        InvalidColumnsError: a mapped column is in none of the first 1,000 rows, no modality is
+            mapped, or columns are given for a folder, which has none.
+        EmptyCatalogError: there is not one row.
+    """
+    if isinstance(source, str | Path):
+        path = Path(source)
+        if path.is_dir():
+            return _open_folder(path, columns, media_root)
+        name, home = path.name, path.parent
+        reader = _file_reader(path)
+    else:
+        name, home = type(source).__name__, Path()
+        reader = _memory_reader(source)
+    root = _resolved(Path(media_root) if media_root is not None else home)
+    resolved = (columns or Columns()).resolve(_seen(reader, name))
+    parser = RowParser(resolved, root)
+
+    def read() -> Iterator[Item | Reject]:
+        for row in reader.rows():
+            yield parser.parse(reader.typed(row, resolved)) if isinstance(row, Row) else row
+
+    return Catalog(name, resolved, root, read, reader.count)
+
+
+def _open_folder(path: Path, columns: Columns | None, media_root: str | Path | None) -> Catalog:
+    if columns not in (None, Columns()) or media_root is not None:
+        raise InvalidColumnsError(
+            f"catalog {path}",
+            expected="no columns and no media root with a folder",
+            got="one of them",
+            remedy="Leave them out: in a folder, the suffix of a file says what it holds.",
+        )
+    root = _resolved(path)
+    reader = FolderReader(root)
+    if next(reader.items(), None) is None:
+        raise _empty(path.name)
+    return Catalog(root.name, FOLDER_COLUMNS, root, reader.items, reader.count)
+
+
+def _file_reader(path: Path) -> RowReader:
+    suffix = path.suffix.lower()
+    if not path.is_file():
+        got = "something else" if path.exists() else "no such file"
+    elif suffix in (".jsonl", ".ndjson"):
+        return JsonLinesReader(path)
+    elif suffix in (".csv", ".tsv"):
+        return CsvReader(path)
+    elif suffix == ".parquet":
+        from .parquet_reader import ParquetReader  # pyarrow takes a while to load.
+
+        return ParquetReader(path)
+    else:
+        got = f"a file with the suffix {suffix!r}"
+    raise UnreadableCatalogError(
+        f"catalog {path}",
+        expected=f"a folder, or a file with one of the suffixes {', '.join(SUFFIXES)}",
+        got=got,
+        remedy="Check the path; convert other formats, and unpack compressed files.",
+    )
+
+
+def _memory_reader(source: object) -> RowReader:
+    if isinstance(source, Mapping | bytes | bytearray) or not isinstance(source, Iterable):
+        raise UnreadableCatalogError(
+            "catalog",
+            expected="a path or an iterable of dicts",
+            got=f"a {type(source).__name__}",
+            remedy="Give the rows as a list or a generator.",
+        )
+    return MemoryReader(source)
+
+
+def _seen(reader: RowReader, name: str) -> dict[str, None]:
+    """Return the columns of the first rows, in order, as keys."""
+    seen: dict[str, None] = {}
+    is_empty = True
+    for row in reader.head():
+        is_empty = False
+        if isinstance(row, Row):
+            seen |= dict.fromkeys(key for key in row.values if isinstance(key, str))
+            if reader.is_uniform:
+                break
+    if is_empty:
+        raise _empty(name)
+    return seen
+
+
+def _resolved(folder: Path) -> Path:
+    root = folder.resolve()
+    if not root.is_dir():
+        raise UnreadableCatalogError(
+            f"media root {folder}",
+            expected="a folder",
+            got="a file" if root.exists() else "nothing there",
+            remedy="Name the folder that media paths are relative to.",
+        )
+    return root
+
+
+def _empty(name: str) -> EmptyCatalogError:
+    return EmptyCatalogError(
+        f"catalog {name}",
+        expected="at least one row",
+        got="none",
+        remedy="Check that it is the right dump and was written to the end.",
+    )

@@ -1,0 +1,262 @@
+"""Items in, records and embeddings out: decoding in threads while the model works.
+
+What was encoded before, in this build or any earlier one, is found by (encoder fingerprint,
+SHA-256 of the input) and not encoded again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from encoders import Encoder, Limits, SpaceSpec, encode_all
+from encoders.errors import MediaError
+
+from .catalog_errors import RejectedRowError
+from .items import Input, Item, Reject
+from .spaces import Reach, kind_of_input
+from .store import Batch, Record, Store, embedding_key, read_embedding
+
+# Items per commit: what an interrupted build encodes again at most, and a step of the progress
+# bar. Sized to take about `_BATCH_SECONDS`, which large texts and small machines need small.
+_FIRST_BATCH = 64
+_MAX_BATCH = 2048
+_BATCH_SECONDS = 2.0
+_CHUNK_ITEMS = 8
+# Pictures decoded ahead of the model: enough to keep it busy, bounded in memory.
+_CHUNKS_AHEAD = 16
+# Inputs from the start of the catalog that are also encoded by the towers that queries use, to
+# know the mean of each tower; see `SpaceTransform`.
+QUERY_TOWER_SAMPLE = 512
+
+
+@dataclass
+class Counts:
+    """What a build did, for its summary."""
+
+    items: int = 0
+    encoded: dict[str, int] = field(default_factory=dict)
+    cached: dict[str, int] = field(default_factory=dict)
+    rejected_rows: int = 0
+    rejected_inputs: int = 0
+
+
+@dataclass
+class _Task:
+    encoder: Encoder
+    modality: str
+    prepared: Any
+
+
+@dataclass
+class _Loaded:
+    """An item with its inputs read, hashed and, where not known yet, decoded."""
+
+    item: Item
+    hashes: dict[str, list[tuple[bytes, str | None]]]
+    tasks: dict[bytes, _Task]
+    rejects: list[Reject]
+
+
+class ItemEncoder:
+    """Encodes the items of one edition and commits them batch by batch."""
+
+    def __init__(
+        self,
+        store: Store,
+        edition: int,
+        specs: list[SpaceSpec],
+        reaches: list[Reach],
+        limits: Limits,
+        *,
+        strict: bool,
+    ) -> None:
+        self._store = store
+        self._edition = edition
+        self._specs = specs
+        self._fill = {s.name: s.item for s in specs}
+        self._reaches = reaches
+        self._limits = limits
+        self._strict = strict
+        self._known_before = store.view()
+        self.counts = Counts()
+
+    def run(self, items: Iterable[Item | Reject], workers: int) -> Iterator[int]:
+        """Encode and commit everything; yields the number of rows dealt with, step by step."""
+        try:
+            loaded = _ahead(self._load_chunk, _chunks(items, _CHUNK_ITEMS), workers)
+            flat = (entry for chunk in loaded for entry in chunk)
+            size = _FIRST_BATCH
+            while entries := list(islice(flat, size)):
+                started = time.monotonic()
+                self._commit(entries)
+                yield len(entries)
+                fitting = size * _BATCH_SECONDS / max(time.monotonic() - started, 1e-3)
+                size = int(min(max(fitting, size / 2, _FIRST_BATCH), size * 2, _MAX_BATCH))
+        finally:
+            self._known_before.close()
+
+    def _load_chunk(self, chunk: list[Item | Reject]) -> list[_Loaded | Reject]:
+        return [entry if isinstance(entry, Reject) else self._load(entry) for entry in chunk]
+
+    def _load(self, item: Item) -> _Loaded:
+        loaded = _Loaded(item, {}, {}, list(item.rejects))
+        for modality, inputs in item.inputs.items():
+            for given in inputs:
+                try:
+                    content = given.read(self._limits)
+                    digest = hashlib.sha256(content).digest()
+                    loaded.tasks.update(self._tasks(item, modality, content, digest))
+                except MediaError as error:
+                    loaded.rejects.append(_lost(item, modality, given, error))
+                else:
+                    loaded.hashes.setdefault(modality, []).append((digest, given.source))
+        return loaded
+
+    def _tasks(
+        self, item: Item, modality: str, content: bytes, digest: bytes
+    ) -> Iterator[tuple[bytes, _Task]]:
+        for reach in self._reaches:
+            if reach.modality != modality:
+                continue
+            fills = self._fill[reach.space] == modality
+            key = embedding_key(reach.fingerprint, digest)
+            if not fills and item.line > QUERY_TOWER_SAMPLE:
+                continue
+            if read_embedding(self._known_before, key) is None:
+                kind = kind_of_input(modality)
+                yield key, _Task(reach.encoder, kind, reach.encoder.prepare(kind, content))
+
+    def _commit(self, entries: list[_Loaded | Reject]) -> None:
+        batch = Batch()
+        view = self._store.view()
+        try:
+            fresh = self._unique(entries, view)
+            tasks: dict[bytes, _Task] = {}
+            for entry in fresh:
+                if isinstance(entry, _Loaded):
+                    tasks.update(entry.tasks)
+            tasks = {k: t for k, t in tasks.items() if read_embedding(view, k) is None}
+            for key, vector in _encode(tasks):
+                batch.embeddings[key] = vector
+            for entry in fresh:
+                if isinstance(entry, Reject):
+                    self._reject(batch, entry)
+                else:
+                    self._add(batch, entry)
+        finally:
+            view.close()
+        self._store.commit(self._edition, batch)
+
+    def _unique(self, entries: list[_Loaded | Reject], view: Any) -> list[_Loaded | Reject]:
+        """Turn items whose id was seen before, here or in an earlier batch, into rejects."""
+        seen: set[str] = set()
+        found: list[_Loaded | Reject] = []
+        for entry in entries:
+            if isinstance(entry, _Loaded):
+                item = entry.item
+                if item.id in seen or view.get(f"ids.{self._edition}", item.id.encode()):
+                    error = RejectedRowError(
+                        f"row {item.line}",
+                        expected="an id that no earlier row has",
+                        got=f"{item.id!r} again",
+                        remedy="Remove one of the rows, or map --id to a column of unique values.",
+                    )
+                    found.append(Reject.from_error(error, line=item.line, id=item.id))
+                    continue
+                seen.add(item.id)
+            found.append(entry)
+        return found
+
+    def _add(self, batch: Batch, loaded: _Loaded) -> None:
+        for reject in loaded.rejects:
+            self._reject(batch, reject)
+        mask = 0
+        for number, spec in enumerate(self._specs):
+            mask |= bool(loaded.hashes.get(spec.item)) << number
+        item = loaded.item
+        if not mask:
+            error = RejectedRowError(
+                f"row {item.line}",
+                expected="at least one usable input",
+                got="none that could be read",
+                remedy="See the rejects of its inputs.",
+            )
+            self._reject(batch, Reject.from_error(error, line=item.line, id=item.id))
+            return
+        row = self.counts.items
+        self.counts.items += 1
+        record = Record(
+            item.id,
+            item.metadata,
+            {m: [digest for digest, _ in found] for m, found in loaded.hashes.items()},
+            {m: [source for _, source in found] for m, found in loaded.hashes.items()},
+            mask,
+        )
+        batch.records.append((row, record))
+        for modality, found in record.inputs.items():
+            new = sum(
+                any(embedding_key(r.fingerprint, h) in batch.embeddings for r in self._reaches)
+                for h in found
+            )
+            self.counts.encoded[modality] = self.counts.encoded.get(modality, 0) + new
+            self.counts.cached[modality] = self.counts.cached.get(modality, 0) + len(found) - new
+
+    def _reject(self, batch: Batch, reject: Reject) -> None:
+        if self._strict:
+            raise RejectedRowError(
+                f"row {reject.line}",
+                expected="every row and input usable, as --strict asks",
+                got=reject.reason,
+                remedy="Mend it, or build without --strict.",
+            )
+        if reject.modality is None:
+            self.counts.rejected_rows += 1
+        else:
+            self.counts.rejected_inputs += 1
+        batch.rejects.append(reject.to_dict())
+
+
+def _lost(item: Item, modality: str, given: Input, error: MediaError) -> Reject:
+    return Reject.from_error(
+        error, line=item.line, id=item.id, modality=modality, source=given.source
+    )
+
+
+def _encode(tasks: dict[bytes, _Task]) -> Iterator[tuple[bytes, Any]]:
+    """Encode tasks, those of one encoder and modality together."""
+    groups: dict[tuple[int, str], list[bytes]] = {}
+    for key, task in tasks.items():
+        groups.setdefault((id(task.encoder), task.modality), []).append(key)
+    for (_, modality), keys in groups.items():
+        encoder = tasks[keys[0]].encoder
+        vectors = encode_all(encoder, modality, [tasks[key].prepared for key in keys])
+        yield from zip(keys, vectors, strict=True)
+
+
+def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def _ahead(work: Any, chunks: Iterable[Any], workers: int) -> Iterator[Any]:
+    """Map `work` over chunks in threads, in order, a bounded number of chunks ahead."""
+    with ThreadPoolExecutor(workers, thread_name_prefix="catalens-decode") as pool:
+        running: deque[Future[Any]] = deque()
+        try:
+            for chunk in chunks:
+                running.append(pool.submit(work, chunk))
+                if len(running) > _CHUNKS_AHEAD * workers:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            for future in running:
+                future.cancel()

@@ -1,0 +1,68 @@
+"""Errors of this room; the root is `encoders.errors.CatalensError`.
+
+CatalensError
+├── IndexError_
+│   ├── NotAnIndexError          the folder is no index
+│   ├── UnsupportedFormatError   written by a newer Catalens
+│   ├── CorruptIndexError        a checksum, a size or a structure is not what was written
+│   ├── IndexLockedError         another writer is at work
+│   └── OutputFolderError        the folder to build into holds something else
+├── StoreError
+│   ├── StoreFullError           the memory map cannot grow
+│   ├── DiskFullError
+│   ├── StoreUnavailableError    permissions, read-only file system, foreign file
+│   └── ForkedStoreError         used in a child process of the one that opened it
+└── CatalogError                 see catalog_errors.py
+"""
+
+from __future__ import annotations
+
+from encoders.errors import CatalensError
+
+
+class IndexError_(CatalensError):  # noqa: N801  (the builtin keeps its name)
+    """An index folder cannot be used."""
+
+
+class NotAnIndexError(IndexError_):
+    """The folder is no index."""
+
+
+class UnsupportedFormatError(IndexError_):
+    """The index was written in a format this version does not know."""
+
+
+class CorruptIndexError(IndexError_):
+    """A checksum, a size or a structure is not what was written."""
+
+    exit_code = 1
+
+
+class IndexLockedError(IndexError_):
+    """Another process is writing to this index."""
+
+
+class OutputFolderError(IndexError_):
+    """The folder to build into holds something that is no index."""
+
+
+class StoreError(CatalensError):
+    """The database cannot be read or written."""
+
+    exit_code = 1
+
+
+class StoreFullError(StoreError):
+    """The memory map of the store cannot grow."""
+
+
+class DiskFullError(StoreError):
+    """No space is left on the device."""
+
+
+class StoreUnavailableError(StoreError):
+    """The store cannot be opened: permissions, a read-only file system."""
+
+
+class ForkedStoreError(StoreError):
+    """The store was opened in the parent of this process."""

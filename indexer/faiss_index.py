@@ -1,0 +1,192 @@
+"""The one module that imports faiss: what index a catalog gets, and how it is asked.
+
+Small catalogs get an exact index. From `EXACT_BELOW` rows on it is IVF-PQ: spherical k-means
+lists, 4-bit product codes of four dimensions each, scanned in registers ("fast scan", Andre et
+al. 2015, arXiv:1704.07355); on a GPU 8-bit codes, which is what FAISS's GPU indexes have. Codes
+only choose candidates; scores come from the exact rows (`searcher.py`).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoders.errors import DeviceError
+
+from .errors import CorruptIndexError
+from .fusion import BLOCK_ALIGNMENT
+
+Floats = NDArray[np.float32]
+Positions = NDArray[np.int64]
+
+EXACT_BELOW = 5_000
+_TRAIN_PER_LIST = 64
+_MIN_TRAIN = 32_768
+_SEED = 1234
+# FAISS's GPU IVF-PQ knows these numbers of sub-quantizers only, and at most this k and nprobe.
+_GPU_SUBQUANTIZERS = (96, 64, 56, 48, 32, 28, 24, 20, 16, 12, 8, 4, 3, 2, 1)
+GPU_MAX_K = 2048
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The index a catalog of `n` fused vectors of `dimension` gets.
+
+    `factory` is FAISS's own name for it; `lists` is 1 for an exact index, which is one list that
+    is always scanned whole. `code_bytes` is the size of one code.
+    """
+
+    kind: str
+    factory: str
+    lists: int
+    code_bytes: int
+    train_rows: int
+
+    @classmethod
+    def choose(cls, n: int, dimension: int, *, gpu: bool) -> Plan:
+        """Choose by size: exact below `EXACT_BELOW` rows, IVF-PQ from there on."""
+        if n < EXACT_BELOW:
+            return cls("exact", "Flat", 1, 4 * dimension, 0)
+        # About 1.5 sqrt(n) lists, a power of two: coarse search and list scan cost the same.
+        lists = 1 << round(np.log2(1.5 * np.sqrt(n)))
+        train = min(n, max(_MIN_TRAIN, _TRAIN_PER_LIST * lists))
+        if gpu:
+            m = next(m for m in _GPU_SUBQUANTIZERS if dimension % m == 0)
+            return cls("ivf-pq", f"IVF{lists},PQ{m}x8np", lists, m, train)
+        m = dimension // BLOCK_ALIGNMENT
+        return cls("ivf-pq", f"IVF{lists},PQ{m}x4fs", lists, -(-m // 2), train)
+
+
+def gpu_count() -> int:
+    """GPUs that the installed FAISS can use; 0 with faiss-cpu."""
+    import faiss
+
+    return int(faiss.get_num_gpus()) if hasattr(faiss, "get_num_gpus") else 0
+
+
+def wants_gpu(device: str) -> bool:
+    """Whether FAISS should work on a GPU: one is asked for, or `auto` finds one.
+
+    Raises:
+        DeviceError: `cuda` is asked for and FAISS sees no GPU.
+    """
+    if device.startswith("cuda") and gpu_count() == 0:
+        raise DeviceError(
+            f"device {device!r}",
+            expected="a GPU that FAISS can use",
+            got="none",
+            remedy="Install the extra `gpu` instead of `cpu`, or use --device cpu.",
+        )
+    return device.startswith("cuda") or (device == "auto" and gpu_count() > 0)
+
+
+class FaissIndex:
+    """A FAISS index over positions 0 .. n-1, by inner product."""
+
+    def __init__(self, index: Any, *, gpu: bool) -> None:
+        self._cpu = index
+        self._gpu = _to_gpu(index) if gpu else None
+
+    @classmethod
+    def train(cls, plan: Plan, sample: Floats, *, gpu: bool) -> FaissIndex:
+        """Train on `sample`, float32 (m, D) in row-major order. Seeded: the same sample gives
+        the same index."""
+        import faiss
+
+        index = faiss.index_factory(sample.shape[1], plan.factory, faiss.METRIC_INNER_PRODUCT)
+        if plan.kind == "ivf-pq":
+            index.cp.spherical = True
+            index.cp.seed = _SEED
+            # Four times what FAISS thinks enough would not change recall; its warning would
+            # only frighten.
+            index.cp.min_points_per_centroid = 1
+            index.pq.cp.min_points_per_centroid = 1
+        trained = cls(index, gpu=gpu)
+        if not index.is_trained:
+            trained._active.train(sample)
+        return trained
+
+    @property
+    def _active(self) -> Any:
+        return self._cpu if self._gpu is None else self._gpu
+
+    def add(self, vectors: Floats) -> None:
+        """Append float32 (m, D) at the next positions."""
+        self._active.add(vectors)
+
+    def __len__(self) -> int:
+        return int(self._active.ntotal)
+
+    def serialize(self) -> bytes:
+        """The index as the bytes of FAISS's CPU file format."""
+        import faiss
+
+        index = self._cpu if self._gpu is None else faiss.index_gpu_to_cpu(self._gpu)
+        return bytes(faiss.serialize_index(index).tobytes())
+
+    @classmethod
+    def deserialize(cls, data: bytes, *, gpu: bool) -> FaissIndex:
+        """Read what `serialize` gave. FAISS can crash on mangled bytes: check a hash before.
+
+        Raises:
+            CorruptIndexError: FAISS cannot read it.
+        """
+        import faiss
+
+        try:
+            index = faiss.deserialize_index(np.frombuffer(data, dtype=np.uint8))
+        except RuntimeError as error:
+            raise CorruptIndexError(
+                "FAISS file",
+                expected="an index that this FAISS can read",
+                got=str(error).splitlines()[-1],
+                remedy="Build the index again from the catalog; nothing is encoded again.",
+            ) from error
+        return cls(index, gpu=gpu)
+
+    def search(
+        self, queries: Floats, k: int, *, nprobe: int, allowed: NDArray[np.bool_] | None = None
+    ) -> tuple[Floats, Positions]:
+        """The k best codes for each query.
+
+        Args:
+            queries: float32 (m, D).
+            nprobe: lists to scan; ignored by an exact index.
+            allowed: bool (n,), which positions may be returned; None for all.
+
+        Returns:
+            approximate scores float32 (m, k) in descending order and positions int64 (m, k),
+            -1 where fewer were found.
+        """
+        import faiss
+
+        selector = None
+        if allowed is not None:
+            # The selector keeps a pointer to these bits, not a reference: `bits` must live on.
+            bits = np.packbits(allowed, bitorder="little")
+            selector = faiss.IDSelectorBitmap(bits)
+        # FAISS ignores, without a word, parameters of another class than its own.
+        exact = isinstance(self._cpu, faiss.IndexFlat)
+        if exact:
+            parameters = faiss.SearchParameters(sel=selector)
+        else:
+            parameters = faiss.SearchParametersIVF(sel=selector, nprobe=nprobe)
+        index = self._active
+        if self._gpu is not None and (allowed is not None or max(k, nprobe) > GPU_MAX_K):
+            index = self._cpu  # GPU indexes ignore selectors and bound k and nprobe
+        # Threads cost a single query more than they bring.
+        threads = 1 if len(queries) < 8 else os.cpu_count() or 1
+        if faiss.omp_get_max_threads() != threads:
+            faiss.omp_set_num_threads(threads)
+        scores, positions = index.search(queries, k, params=parameters)
+        return scores, positions
+
+
+def _to_gpu(index: Any) -> Any:
+    import faiss
+
+    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)

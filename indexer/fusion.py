@@ -1,0 +1,182 @@
+"""Blocks of many spaces to one vector, so that any query-side weights keep their meaning.
+
+Each space is first made commensurate: centred on the catalog's mean, reduced by PCA where it is
+wide, scaled to unit length. An item is then v = [sqrt(w_s) x_s]_s, with w_s the space's default
+weight, and a query is q = [u_s / sqrt(w_s) y_s]_s, with u_s the weight the query asks for. So
+<q, v> = sum_s u_s cos(y_s, x_s) for every u, and the geometry the index is trained on is that of
+the default weights. A missing block is zero: in a centred space that is the similarity of an
+average item, neither reward nor penalty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from .errors import CorruptIndexError
+
+Floats = NDArray[np.float32]
+
+# Blocks start at multiples of this, so that the index's sub-quantizers of four dimensions
+# never straddle two spaces.
+BLOCK_ALIGNMENT = 4
+_WIDE = 512
+_REDUCED = 256
+# PCA of fewer rows than this many times the dimensions kept would fit noise.
+_ROWS_PER_COMPONENT = 4
+
+
+def unit_rows(x: Floats) -> Floats:
+    """Scale rows of (n, d) float32 to unit length; rows of zeros stay zero."""
+    norms = np.linalg.norm(x, axis=1, keepdims=True)
+    return np.divide(x, norms, out=np.zeros_like(x), where=norms > 1e-12)
+
+
+@dataclass(frozen=True)
+class SpaceTransform:
+    """Centring and reduction of one space.
+
+    `means` maps each modality that reaches the space to its own mean (d_in,), because the towers
+    of a shared space point to different regions (the modality gap, Liang et al. 2022,
+    arXiv:2203.02053). `components` is (d_in, d) with orthonormal columns, or None.
+    """
+
+    means: Mapping[str, Floats]
+    components: Floats | None
+
+    @classmethod
+    def fit(cls, samples: Mapping[str, Floats], item: str, reduce: int | None) -> SpaceTransform:
+        """Fit on unit rows (n_m, d_in) per modality; `item` is the modality that fills blocks.
+
+        The mean counts one pseudo-observation at the origin, so that in a catalog of a single
+        item that item is not its own mean.
+        """
+        means = {
+            m: (x.sum(axis=0) / np.float32(len(x) + 1)).astype(np.float32)
+            for m, x in samples.items()
+        }
+        n, d = samples[item].shape
+        kept = reduce or (_REDUCED if d > _WIDE else d)
+        if kept >= d or n < _ROWS_PER_COMPONENT * kept:
+            return cls(means, None)
+        centred = (samples[item] - means[item]).astype(np.float64)
+        values, vectors = np.linalg.eigh(centred.T @ centred)
+        leading = np.argsort(values)[::-1][:kept]
+        return cls(means, np.ascontiguousarray(vectors[:, leading], dtype=np.float32))
+
+    @property
+    def dimension(self) -> int:
+        """Length of the blocks it makes."""
+        if self.components is not None:
+            return int(self.components.shape[1])
+        return len(next(iter(self.means.values())))
+
+    def apply(self, x: Floats, modality: str) -> Floats:
+        """Unit encoder rows (n, d_in) to unit blocks (n, d)."""
+        centred = x - self.means[modality]
+        return unit_rows(centred if self.components is None else centred @ self.components)
+
+
+@dataclass(frozen=True)
+class ConcatFusion:
+    """Weighted concatenation of the blocks of several spaces.
+
+    `weights` are the default weights w_s, in the order of `transforms`.
+    """
+
+    transforms: Mapping[str, SpaceTransform]
+    weights: Mapping[str, float]
+
+    @cached_property
+    def blocks(self) -> dict[str, slice]:
+        """Where each space's block lies in the fused vector, padding left out."""
+        found, start = {}, 0
+        for name, transform in self.transforms.items():
+            found[name] = slice(start, start + transform.dimension)
+            start += -(-transform.dimension // BLOCK_ALIGNMENT) * BLOCK_ALIGNMENT
+        return found
+
+    @cached_property
+    def dimension(self) -> int:
+        """Length of the fused vector, padding included."""
+        last = list(self.blocks.values())[-1].stop
+        return -(-last // BLOCK_ALIGNMENT) * BLOCK_ALIGNMENT
+
+    def fuse_items(self, blocks: Mapping[str, Floats]) -> Floats:
+        """Unit blocks (n, d_s) per space, zero rows where missing, to item vectors (n, D)."""
+        n = len(next(iter(blocks.values())))
+        fused = np.zeros((n, self.dimension), dtype=np.float32)
+        for name, where in self.blocks.items():
+            fused[:, where] = np.sqrt(self.weights[name]) * blocks[name]
+        return fused
+
+    def fuse_query(self, blocks: Mapping[str, Floats]) -> Floats:
+        """Weighted query blocks u_s y_s (d_s,) per space to one query vector (D,).
+
+        Spaces that are not named stay zero and do not count.
+        """
+        fused = np.zeros(self.dimension, dtype=np.float32)
+        where = self.blocks
+        for name, block in blocks.items():
+            fused[where[name]] = block / np.sqrt(self.weights[name])
+        return fused
+
+    def contributions(self, query: Floats, rows: Floats) -> Floats:
+        """What each space adds to <q, v>: (D,) and (n, D) to (n, S); rows add up to the score."""
+        starts = [where.start for where in self.blocks.values()]
+        return np.add.reduceat(rows * query, starts, axis=1)
+
+    def query_weights(self, query: Floats) -> Floats:
+        """Absolute weight |u_s| of each space in a query vector (D,): (S,), 0 if not asked."""
+        return np.array(
+            [
+                np.linalg.norm(query[where]) * np.sqrt(self.weights[name])
+                for name, where in self.blocks.items()
+            ],
+            dtype=np.float32,
+        )
+
+    def dump(self) -> bytes:
+        """Serialise as safetensors."""
+        tensors: dict[str, Floats] = {}
+        for name, transform in self.transforms.items():
+            for modality, mean in transform.means.items():
+                tensors[f"mean/{name}/{modality}"] = mean
+            if transform.components is not None:
+                tensors[f"components/{name}"] = transform.components
+        return bytes(save_tensors(tensors))
+
+    @classmethod
+    def load(cls, data: bytes, weights: Mapping[str, float]) -> ConcatFusion:
+        """Read what `dump` wrote; `weights` names the spaces, in order.
+
+        Raises:
+            CorruptIndexError: the tensors do not fit the spaces.
+        """
+        try:
+            tensors = load_tensors(data)
+        except Exception as error:
+            raise _corrupt(str(error)) from error
+        transforms = {}
+        for name in weights:
+            prefix = f"mean/{name}/"
+            means = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            if not means:
+                raise _corrupt(f"none for space {name!r}")
+            transforms[name] = SpaceTransform(means, tensors.get(f"components/{name}"))
+        return cls(transforms, dict(weights))
+
+
+def _corrupt(got: str) -> CorruptIndexError:
+    return CorruptIndexError(
+        "fusion file",
+        expected="the tensors of each space, as safetensors",
+        got=got,
+        remedy="Build the index again from the catalog; nothing needs to be encoded again.",
+    )

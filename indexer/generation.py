@@ -1,0 +1,120 @@
+"""An immutable set of derived files: opened, checked, searched."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .durable import sha256_file
+from .faiss_index import FaissIndex, Plan
+from .fusion import ConcatFusion
+from .layout import GenerationLayout, IndexLayout
+from .manifest import Manifest, corrupt
+from .rows import Rows
+from .searcher import OperatingPoint, Searcher
+from .store import Current
+
+
+class Generation:
+    """A generation opened for reading.
+
+    At open, the manifest's hash is compared with the store's, every file's size with the
+    manifest, and every small file and FAISS's file with its hash, before FAISS sees it. Rows,
+    the large file, are checked block by block at their first use, and whole by `verify`.
+    """
+
+    def __init__(self, layout: GenerationLayout, manifest: Manifest, *, gpu: bool) -> None:
+        self.manifest = manifest
+        self.layout = layout
+        self.fusion = ConcatFusion.load(
+            read_checked(layout, manifest, layout.FUSION), manifest.weights
+        )
+        rows = read_checked(layout, manifest, layout.ROW_NUMBERS)
+        self.row_numbers: NDArray[np.uint32] = np.frombuffer(rows, dtype="<u4")
+        mask = read_checked(layout, manifest, layout.MASK)
+        self.mask: NDArray[np.bool_] = (
+            np.frombuffer(mask, dtype=np.uint8).reshape(-1, len(manifest.spaces)).astype(bool)
+        )
+        entry = manifest.index
+        self.point = OperatingPoint(entry.nprobe, entry.k_factor)
+        plan = Plan(entry.kind, entry.factory, entry.lists, entry.code_bytes, 0)
+        index = FaissIndex.deserialize(read_checked(layout, manifest, layout.INDEX), gpu=gpu)
+        check_size(layout, manifest, layout.ROWS)
+        check_hash(layout, manifest, layout.ROW_CHECKSUMS)
+        rows_file = Rows(
+            layout.path(layout.ROWS), layout.path(layout.ROW_CHECKSUMS), manifest.dimension
+        )
+        self.searcher = Searcher(index, rows_file, plan)
+        # Positions and rows are the same numbers until a compaction leaves gaps.
+        self._identity = bool(
+            np.array_equal(self.row_numbers, np.arange(len(rows_file), dtype=np.uint32))
+        )
+
+    @classmethod
+    def open(cls, layout: IndexLayout, current: Current, *, gpu: bool = False) -> Generation:
+        """Open the generation that the store names.
+
+        Raises:
+            CorruptIndexError: a file is missing, cut, or not what was written.
+        """
+        folder = layout.generation(current.generation)
+        return cls(folder, load_manifest(folder, current), gpu=gpu)
+
+    def __len__(self) -> int:
+        return len(self.row_numbers)
+
+    def position_of(self, row: int) -> int | None:
+        """Position of a row in this generation; None when it is not in it."""
+        if self._identity:
+            return row if row < len(self) else None
+        found = int(np.searchsorted(self.row_numbers, row))
+        here = found < len(self) and int(self.row_numbers[found]) == row
+        return found if here else None
+
+
+def load_manifest(folder: GenerationLayout, current: Current) -> Manifest:
+    """Read and check the manifest of a generation."""
+    path = folder.path(folder.MANIFEST)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise corrupt(f"generation {folder.root}", f"the file {path.name}", "none") from None
+    return Manifest.load(data, current.manifest_sha256)
+
+
+def check_size(folder: GenerationLayout, manifest: Manifest, name: str) -> Path:
+    """Compare a file's size with the manifest; return its path."""
+    path, entry = folder.path(name), manifest.files[name]
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise corrupt(f"file {path}", f"{entry.bytes:,} bytes", "no such file") from None
+    if size != entry.bytes:
+        raise corrupt(f"file {path}", f"{entry.bytes:,} bytes", f"{size:,}")
+    return path
+
+
+def check_hash(folder: GenerationLayout, manifest: Manifest, name: str) -> None:
+    """Compare a whole file with its hash in the manifest."""
+    path, entry = check_size(folder, manifest, name), manifest.files[name]
+    got = sha256_file(path)
+    if got != entry.sha256:
+        raise corrupt(f"file {path}", f"SHA-256 {entry.sha256[:16]}...", f"{got[:16]}...")
+
+
+def read_checked(folder: GenerationLayout, manifest: Manifest, name: str) -> bytes:
+    """Read a whole file, after comparing it with its hash.
+
+    Raises:
+        CorruptIndexError: missing, cut, or other bytes than were written.
+    """
+    path, entry = check_size(folder, manifest, name), manifest.files[name]
+    data = path.read_bytes()
+    got = hashlib.sha256(data).hexdigest()
+    if got != entry.sha256:
+        raise corrupt(f"file {path}", f"SHA-256 {entry.sha256[:16]}...", f"{got[:16]}...")
+    return data
+

@@ -1,0 +1,56 @@
+"""Every file of an index, named once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class GenerationLayout:
+    """Files of one generation; all but the manifest are named and hashed in the manifest."""
+
+    root: Path
+
+    MANIFEST = "manifest.json"
+    INDEX = "index.faiss"
+    ROWS = "rows.f16"
+    ROW_CHECKSUMS = "rows.crc32"
+    ROW_NUMBERS = "row_numbers.u32"
+    MASK = "mask.u8"
+    FUSION = "fusion.safetensors"
+    DERIVED = (INDEX, ROWS, ROW_CHECKSUMS, ROW_NUMBERS, MASK, FUSION)
+
+    def path(self, name: str) -> Path:
+        return self.root / name
+
+
+@dataclass(frozen=True)
+class IndexLayout:
+    """An index folder: the store (truth) and the generations (derived from it)."""
+
+    root: Path
+
+    @property
+    def store(self) -> Path:
+        return self.root / "store"
+
+    @property
+    def store_data(self) -> Path:
+        """LMDB's own name for its file; its presence is what makes a folder an index."""
+        return self.store / "data.mdb"
+
+    @property
+    def generations(self) -> Path:
+        return self.root / "generations"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "writer.lock"
+
+    def generation(self, number: int) -> GenerationLayout:
+        return GenerationLayout(self.generations / f"{number:06d}")
+
+    def unfinished(self, number: int) -> GenerationLayout:
+        """Where a generation is written before it is renamed into place."""
+        return GenerationLayout(self.generations / f"{number:06d}.unfinished")

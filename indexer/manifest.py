@@ -1,0 +1,123 @@
+"""What a generation is made of, written down and checked when read."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from encoders import SpaceSpec
+
+from .errors import CorruptIndexError, UnsupportedFormatError
+
+FORMAT = 1
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FileEntry(_Strict):
+    """Size in bytes and SHA-256 of one derived file."""
+
+    bytes: Annotated[int, Field(ge=0)]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class SpaceEntry(_Strict):
+    """A space as it was built."""
+
+    spec: SpaceSpec
+    fingerprints: dict[str, str]
+    """Fingerprint of the encoder of each modality that reaches the space."""
+    dimension: int
+    """Length of its block."""
+    coverage: int
+    """Items that have a block."""
+    bit: int
+    """Its bit in a record's mask."""
+
+
+class IndexEntry(_Strict):
+    """The FAISS index and the point it is searched at."""
+
+    kind: str
+    factory: str
+    lists: int
+    code_bytes: int
+    nprobe: int
+    k_factor: int
+    recall: dict[str, float]
+    """recall@10 measured at the build, for each condition."""
+
+
+class CatalogEntry(_Strict):
+    """Where the items came from."""
+
+    name: str
+    media_root: str
+    columns: dict[str, object]
+
+
+class Manifest(_Strict):
+    """The manifest of a generation."""
+
+    format: int
+    catalens: str
+    edition: int
+    generation: int
+    created: str
+    items: int
+    dimension: int
+    fusion: str
+    device: str
+    spaces: list[SpaceEntry]
+    index: IndexEntry
+    catalog: CatalogEntry
+    files: dict[str, FileEntry]
+
+    def dump(self) -> bytes:
+        """JSON, indented, with a newline at its end."""
+        options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+        return orjson.dumps(self.model_dump(mode="json"), option=options)
+
+    @classmethod
+    def load(cls, data: bytes, sha256: str) -> Manifest:
+        """Read a manifest whose hash the store knows.
+
+        Raises:
+            CorruptIndexError: other bytes than were written.
+            UnsupportedFormatError: a newer format.
+        """
+        got = hashlib.sha256(data).hexdigest()
+        if got != sha256:
+            raise corrupt("manifest", f"SHA-256 {sha256[:16]}...", f"{got[:16]}...")
+        value = orjson.loads(data)
+        if value.get("format") != FORMAT:
+            raise UnsupportedFormatError(
+                "generation",
+                expected=f"format {FORMAT}",
+                got=f"format {value.get('format')}",
+                remedy="Upgrade Catalens to the version that wrote it, or build it again.",
+            )
+        try:
+            return cls.model_validate(value)
+        except ValidationError as error:
+            raise corrupt("manifest", "the fields of format 1", str(error.errors()[0])) from error
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Default weight of each space, in block order."""
+        return {space.spec.name: space.spec.weight for space in self.spaces}
+
+
+def corrupt(what: str, expected: str, got: str) -> CorruptIndexError:
+    """The error for a derived file that is not what was written."""
+    return CorruptIndexError(
+        what,
+        expected=expected,
+        got=got,
+        remedy="Build the index again from the catalog; nothing needs to be encoded again.",
+    )

@@ -1,0 +1,120 @@
+"""Which rows hold which value of which metadata field: the secondary indexes of the store.
+
+`postings.N` maps an order-preserving key of (field, type, value) to a roaring bitmap of rows,
+so equality is one look-up and a range is one scan. `fields.N` maps a field to its name and the
+rows that have it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+from pyroaring import BitMap
+
+from .environment import ReadTransaction, WriteTransaction
+from .sortable import encode_value, field_prefix
+
+Scalar = str | int | float | bool
+_NAME = struct.Struct(">H")
+
+
+class Posted:
+    """Postings of a batch, gathered before they are merged into the store."""
+
+    def __init__(self) -> None:
+        self.values: dict[bytes, BitMap] = {}
+        self.fields: dict[str, BitMap] = {}
+
+    def add(self, row: int, metadata: dict[str, Any]) -> None:
+        """Add one row's metadata; objects in it are kept with the item but not indexed."""
+        for name, value in metadata.items():
+            scalars = [v for v in (value if isinstance(value, list) else [value]) if _scalar(v)]
+            if not scalars and not isinstance(value, list):
+                continue
+            self.fields.setdefault(name, BitMap()).add(row)
+            for scalar in scalars:
+                self.values.setdefault(encode_value(name, scalar), BitMap()).add(row)
+
+
+def _scalar(value: object) -> bool:
+    return isinstance(value, str | int | float | bool)
+
+
+def _field_key(name: str) -> bytes:
+    return hashlib.blake2b(name.encode(), digest_size=16).digest()
+
+
+def merge(transaction: WriteTransaction, edition: int, posted: Posted) -> None:
+    """Add a batch's postings to those of an edition."""
+    for key, rows in posted.values.items():
+        known = transaction.get(f"postings.{edition}", key)
+        merged = rows if known is None else rows | BitMap.deserialize(known)
+        transaction.put(f"postings.{edition}", key, merged.serialize())
+    for name, rows in posted.fields.items():
+        known = transaction.get(f"fields.{edition}", _field_key(name))
+        merged = rows if known is None else rows | _split(known)[1]
+        encoded = name.encode()
+        transaction.put(
+            f"fields.{edition}",
+            _field_key(name),
+            _NAME.pack(len(encoded)) + encoded + merged.serialize(),
+        )
+
+
+def _split(value: bytes) -> tuple[str, BitMap]:
+    length = _NAME.unpack_from(value)[0]
+    end = _NAME.size + length
+    return value[_NAME.size : end].decode(), BitMap.deserialize(value[end:])
+
+
+class StoredPostings:
+    """The postings of an edition, for evaluating filters; every answer is a set of rows."""
+
+    def __init__(self, view: ReadTransaction, edition: int) -> None:
+        self._view = view
+        self._edition = edition
+
+    def fields(self) -> list[str]:
+        """Names of all fields that can be filtered on, sorted."""
+        return sorted(_split(value)[0] for _, value in self._view.scan(f"fields.{self._edition}"))
+
+    def all_rows(self) -> BitMap:
+        """Every row of the edition; rows are numbered without gaps by a build."""
+        return BitMap(range(self._view.count(f"records.{self._edition}")))
+
+    def having(self, field: str) -> BitMap:
+        """Rows that have the field."""
+        found = self._view.get(f"fields.{self._edition}", _field_key(field))
+        return BitMap() if found is None else _split(found)[1]
+
+    def equal(self, field: str, value: Scalar) -> BitMap:
+        """Rows whose field equals the value, or lists it."""
+        found = self._view.get(f"postings.{self._edition}", encode_value(field, value))
+        return BitMap() if found is None else BitMap.deserialize(found)
+
+    def between(
+        self,
+        field: str,
+        low: Scalar | None,
+        high: Scalar | None,
+        low_open: bool,
+        high_open: bool,
+    ) -> BitMap:
+        """Rows with a value of one type between two bounds; None is unbounded in that type."""
+        first, end = field_prefix(field, type(low if low is not None else high))
+        low_key = first if low is None else encode_value(field, low)
+        high_key = end if high is None else encode_value(field, high)
+        return BitMap.union(*self._range(low_key, high_key, low_open, high_open, high is None))
+
+    def _range(
+        self, low: bytes, high: bytes, low_open: bool, high_open: bool, unbounded: bool
+    ) -> Iterator[BitMap]:
+        yield BitMap()
+        # A scan ends before `high`; one more byte makes it end after it.
+        stop = high if unbounded or high_open else high + b"\0"
+        for key, value in self._view.scan(f"postings.{self._edition}", low, stop):
+            if not (low_open and key == low):
+                yield BitMap.deserialize(value)

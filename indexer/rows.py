@@ -1,0 +1,110 @@
+"""The fused vectors of a generation, exact to half precision, mapped from disk.
+
+Rows are checked in blocks, at the first use of each, so that opening an index reads none of
+them and a flipped bit is still found before it can change an answer.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .durable import HashedFile
+from .errors import CorruptIndexError
+
+Floats = NDArray[np.float32]
+Halves = NDArray[np.float16]
+Positions = NDArray[np.int64]
+
+# 16 rows of 768 dimensions are 24 KiB: a few pages, and a checksum costs about 10 microseconds.
+ROWS_PER_BLOCK = 16
+
+# A half has 5 exponent and 10 fraction bits, a float 8 and 23: moved 13 bits up, sign-extended
+# and masked, a half is a float that lacks only the bias of its exponent, a factor of 2**112.
+_SIGN_EXPONENT_FRACTION = np.array(0x8FFFE000, dtype=np.uint32).view(np.int32)
+_BIAS = np.float32(2.0**112)
+
+
+def to_float32(halves: Halves) -> Floats:
+    """Finite float16 to float32, exactly; five times the speed of `astype` on most x86."""
+    bits = halves.view(np.int16).astype(np.int32)
+    bits <<= 13
+    bits &= _SIGN_EXPONENT_FRACTION
+    floats = bits.view(np.float32)
+    floats *= _BIAS
+    return floats
+
+
+class RowWriter:
+    """Writes rows in order, with a CRC-32 for each block of `ROWS_PER_BLOCK`."""
+
+    def __init__(self, rows: Path, checksums: Path, dimension: int) -> None:
+        self._rows = HashedFile(rows)
+        self._checksums = HashedFile(checksums)
+        self._pending = np.empty((0, dimension), dtype=np.float16)
+
+    def write(self, vectors: Floats) -> None:
+        """Append (n, dimension) float32 rows."""
+        self._pending = np.concatenate([self._pending, vectors.astype("<f2")])
+        whole = len(self._pending) // ROWS_PER_BLOCK * ROWS_PER_BLOCK
+        self._flush(self._pending[:whole])
+        self._pending = self._pending[whole:]
+
+    def _flush(self, halves: Halves) -> None:
+        for start in range(0, len(halves), ROWS_PER_BLOCK):
+            block = np.ascontiguousarray(halves[start : start + ROWS_PER_BLOCK]).tobytes()
+            self._rows.write(block)
+            self._checksums.write(zlib.crc32(block).to_bytes(4, "little"))
+
+    def close(self) -> tuple[tuple[int, str], tuple[int, str]]:
+        """Write the rest; return (size, SHA-256) of the rows and of the checksums."""
+        self._flush(self._pending)
+        return self._rows.close(), self._checksums.close()
+
+
+class Rows:
+    """Rows (n, dimension) of a generation, read as float32."""
+
+    def __init__(self, rows: Path, checksums: Path, dimension: int) -> None:
+        self._path = rows
+        # An ndarray over the map: indexing a memmap object costs three times as much.
+        mapped = np.memmap(rows, dtype="<f2", mode="r").reshape(-1, dimension)
+        self._halves: Halves = mapped.view(np.ndarray)
+        self._checksums = np.fromfile(checksums, dtype="<u4")
+        self._checked = np.zeros(len(self._checksums), dtype=bool)
+
+    def __len__(self) -> int:
+        return len(self._halves)
+
+    def take(self, positions: Positions) -> Floats:
+        """Rows at int64 positions (m,), as float32 (m, dimension).
+
+        Raises:
+            CorruptIndexError: a block's checksum does not match.
+        """
+        blocks = positions // ROWS_PER_BLOCK
+        if not self._checked[blocks].all():
+            for block in np.unique(blocks[~self._checked[blocks]]):
+                self._check(int(block))
+        return to_float32(self._halves.take(positions, axis=0))
+
+    def chunks(self, size: int = 4096) -> Iterator[tuple[int, Floats]]:
+        """All rows in order, `size` at a time, each with its first position."""
+        for start in range(0, len(self), size):
+            yield start, self.take(np.arange(start, min(start + size, len(self))))
+
+    def _check(self, block: int) -> None:
+        start = block * ROWS_PER_BLOCK
+        data = self._halves[start : start + ROWS_PER_BLOCK]
+        if zlib.crc32(data) != self._checksums[block]:
+            raise CorruptIndexError(
+                f"rows {self._path}",
+                expected=f"the checksum of rows {start} to {start + len(data) - 1}",
+                got="another: bits have flipped on disk",
+                remedy="Build the index again from the catalog; nothing is encoded again.",
+            )
+        self._checked[block] = True

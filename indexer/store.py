@@ -1,0 +1,289 @@
+"""The database of an index: what is true, by name. Generations are derived from it.
+
+One *edition* is one full reading of a catalog: its databases carry its number, so that a
+build in progress is invisible until one commit names it current, and one that was killed
+leaves nothing but databases to drop. Embeddings are shared by all editions: they are the cache
+that lets an interrupted build go on.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from .environment import Environment, ReadTransaction, WriteTransaction
+from .errors import CorruptIndexError, NotAnIndexError, UnsupportedFormatError
+from .layout import IndexLayout
+from .postings import Posted, merge
+
+FORMAT = 1
+_ROW = struct.Struct(">I")
+_CURRENT = b"current"
+_META = "meta"
+_EMBEDDINGS = "embeddings"
+
+
+@dataclass(frozen=True)
+class Current:
+    """What a reader opens: an edition of the catalog and the generation derived from it."""
+
+    edition: int
+    generation: int
+    manifest_sha256: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """One item as the store keeps it.
+
+    `inputs` maps a modality to the SHA-256 (32 bytes) of each of its inputs, `sources` to
+    where each came from (a path relative to the media root, or None), `mask` has bit s set
+    when the item has a block in space s.
+    """
+
+    id: str
+    metadata: dict[str, Any]
+    inputs: dict[str, list[bytes]]
+    sources: dict[str, list[str | None]]
+    mask: int
+
+    def dump(self) -> bytes:
+        hashes = {modality: [h.hex() for h in found] for modality, found in self.inputs.items()}
+        return orjson.dumps([self.id, self.metadata, hashes, self.sources, self.mask])
+
+    @classmethod
+    def load(cls, data: bytes) -> Record:
+        id_, metadata, hashes, sources, mask = orjson.loads(data)
+        inputs = {m: [bytes.fromhex(h) for h in found] for m, found in hashes.items()}
+        return cls(id_, metadata, inputs, sources, mask)
+
+
+@dataclass
+class Batch:
+    """What one commit adds to an edition."""
+
+    records: list[tuple[int, Record]] = field(default_factory=list)
+    embeddings: dict[bytes, NDArray[np.float32]] = field(default_factory=dict)
+    rejects: list[dict[str, Any]] = field(default_factory=list)
+
+
+def embedding_key(fingerprint: str, content_sha256: bytes) -> bytes:
+    """Key of an embedding: 16 bytes of encoder fingerprint, 32 of content hash."""
+    return bytes.fromhex(fingerprint) + content_sha256
+
+
+class Store:
+    """An open store. Readers take a `Snapshot`; one writer commits `Batch`es."""
+
+    def __init__(self, root: Path, environment: Environment) -> None:
+        self._root = root
+        self._environment = environment
+
+    @classmethod
+    def open(cls, layout: IndexLayout) -> Store:
+        """Open the store of an existing index.
+
+        Raises:
+            NotAnIndexError: there is none.
+            CorruptIndexError: the file is cut or mangled.
+        """
+        if not layout.store_data.is_file():
+            raise _not_an_index(layout.root)
+        return cls(layout.root, Environment.acquire(layout.store))
+
+    @classmethod
+    def create(cls, layout: IndexLayout) -> Store:
+        """Open the store, made if it is not there."""
+        return cls(layout.root, Environment.acquire(layout.store, create=True))
+
+    def close(self) -> None:
+        self._environment.release()
+
+    def snapshot(self) -> Snapshot:
+        """The current state, consistent until closed.
+
+        Raises:
+            NotAnIndexError: no build has finished here yet.
+            UnsupportedFormatError: a newer format.
+        """
+        view = self._environment.view()
+        try:
+            current = read_current(view)
+            if current is None:
+                raise _not_an_index(self._root)
+            return Snapshot(view, current)
+        except BaseException:
+            view.close()
+            raise
+
+    def has_moved_on(self, since: Current) -> bool:
+        """Whether another state has been published since."""
+        with self._environment.view() as view:
+            return read_current(view) != since
+
+    def view(self) -> ReadTransaction:
+        """A bare consistent view, for the writer's own look-ups."""
+        return self._environment.view()
+
+    def begin_edition(self) -> int:
+        """Sweep what unfinished builds left and return the number for a new edition."""
+
+        def sweep(transaction: WriteTransaction) -> int:
+            current = read_current(transaction)
+            keep = current.edition if current else 0
+            for name in transaction.databases():
+                _, dot, number = name.rpartition(".")
+                if dot and int(number) != keep and not self._environment.has_views:
+                    transaction.drop(name)
+            numbers = [int(n.rpartition(".")[2]) for n in transaction.databases() if "." in n]
+            return max([keep, *numbers]) + 1
+
+        return self._environment.write(sweep)
+
+    def commit(self, edition: int, batch: Batch) -> None:
+        """Write a batch of a new edition, durably, all or nothing."""
+        posted = Posted()
+        for row, record in batch.records:
+            posted.add(row, record.metadata)
+
+        def work(transaction: WriteTransaction) -> None:
+            for key, vector in batch.embeddings.items():
+                transaction.put(_EMBEDDINGS, key, vector.astype("<f4").tobytes())
+            for row, record in batch.records:
+                transaction.put(f"ids.{edition}", record.id.encode(), _ROW.pack(row))
+                transaction.put(f"records.{edition}", _ROW.pack(row), record.dump())
+            merge(transaction, edition, posted)
+            first = transaction.count(f"rejects.{edition}")
+            for number, reject in enumerate(batch.rejects, start=first):
+                transaction.put(f"rejects.{edition}", _ROW.pack(number), orjson.dumps(reject))
+
+        self._environment.write(work)
+
+    def publish(self, current: Current) -> None:
+        """Name the edition and generation that readers open from now on."""
+        value = orjson.dumps(
+            {
+                "format": FORMAT,
+                "edition": current.edition,
+                "generation": current.generation,
+                "manifest_sha256": current.manifest_sha256,
+            }
+        )
+        self._environment.write(lambda transaction: transaction.put(_META, _CURRENT, value))
+
+    def sweep_editions(self) -> None:
+        """Drop the editions that are no longer current (later, if a view here is open)."""
+        if not self._environment.has_views:
+            self.begin_edition()
+
+
+class Snapshot:
+    """One edition of the catalog and the generation derived from it, consistent until closed."""
+
+    def __init__(self, view: ReadTransaction, current: Current) -> None:
+        self.view = view
+        self.current = current
+        self.edition = current.edition
+
+    def close(self) -> None:
+        self.view.close()
+
+    def __enter__(self) -> Snapshot:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def row_of(self, item_id: str) -> int | None:
+        """Row number of an item; None when the catalog has no such item."""
+        try:
+            found = self.view.get(f"ids.{self.edition}", item_id.encode())
+        except UnicodeEncodeError:  # a lone surrogate: no stored id can hold one
+            return None
+        return None if found is None else int(_ROW.unpack(found)[0])
+
+    def record(self, row: int) -> Record:
+        """The record of one row.
+
+        Raises:
+            CorruptIndexError: there is none, or its checksum does not match.
+        """
+        return self.records([row])[0]
+
+    def records(self, rows: Iterable[int]) -> list[Record]:
+        """Records of several rows, in their order."""
+        rows = list(rows)
+        found = self.view.get_many(f"records.{self.edition}", [_ROW.pack(row) for row in rows])
+        return [_loaded(row, data) for row, data in zip(rows, found, strict=True)]
+
+    def scan_records(self) -> Iterator[tuple[int, Record]]:
+        """All records in row order."""
+        for key, data in self.view.scan(f"records.{self.edition}"):
+            row = int(_ROW.unpack(key)[0])
+            yield row, _loaded(row, data)
+
+    def count(self) -> int:
+        """Number of items."""
+        return self.view.count(f"records.{self.edition}")
+
+    def rejects(self) -> Iterator[dict[str, Any]]:
+        """What could not be used, in catalog order."""
+        for _, data in self.view.scan(f"rejects.{self.edition}"):
+            yield orjson.loads(data)
+
+    def embedding(self, key: bytes) -> NDArray[np.float32] | None:
+        """A cached embedding: float32 with shape (dimension,), unit length; None if unknown."""
+        return read_embedding(self.view, key)
+
+
+def read_embedding(view: ReadTransaction, key: bytes) -> NDArray[np.float32] | None:
+    """A cached embedding: float32 with shape (dimension,), unit length; None if unknown."""
+    found = view.get(_EMBEDDINGS, key)
+    return None if found is None else np.frombuffer(found, dtype="<f4")
+
+
+def read_current(view: ReadTransaction) -> Current | None:
+    """What the store names current; None before the first build has finished.
+
+    Raises:
+        UnsupportedFormatError: a newer format.
+    """
+    data = view.get(_META, _CURRENT)
+    if data is None:
+        return None
+    value = orjson.loads(data)
+    if value["format"] != FORMAT:
+        raise UnsupportedFormatError(
+            "index",
+            expected=f"format {FORMAT}",
+            got=f"format {value['format']}",
+            remedy="Upgrade Catalens to the version that wrote it, or build it again.",
+        )
+    return Current(value["edition"], value["generation"], value["manifest_sha256"])
+
+
+def _loaded(row: int, data: bytes | None) -> Record:
+    if data is None:
+        raise CorruptIndexError(
+            "store",
+            expected=f"a record for row {row}",
+            got="none",
+            remedy="Restore the index from a backup, or build it again from the catalog.",
+        )
+    return Record.load(data)
+
+
+def _not_an_index(root: Path) -> NotAnIndexError:
+    return NotAnIndexError(
+        f"index {root}",
+        expected="a folder made by `catalens build`",
+        got="a folder without a finished index" if root.is_dir() else "no such folder",
+        remedy="Check the path, or run `catalens build CATALOG --out INDEX` to its end.",
+    )

@@ -1,0 +1,54 @@
+"""Errors of this room; the root is `encoders.errors.CatalensError`.
+
+CatalensError
+├── QueryError
+│   ├── EmptyQueryError           a query without parts
+│   ├── InvalidKError             k below 1, or above the number of items
+│   ├── NoWeightError             all weights are zero, or the parts cancel each other out
+│   ├── UnknownWeightError        a weight for a space or modality the index does not have
+│   ├── ModalityNotIndexedError   no space of the index is reached from that modality
+│   └── UnknownItemError          a liked or unliked id that is not in the index
+├── FingerprintMismatchError      the encoder here is not the one the index was built with
+├── RetrieverClosedError
+└── FilterError                   see filter_errors.py
+"""
+
+from __future__ import annotations
+
+from encoders.errors import CatalensError
+
+
+class QueryError(CatalensError):
+    """A query cannot be answered as it stands."""
+
+
+class EmptyQueryError(QueryError):
+    """A query without parts."""
+
+
+class InvalidKError(QueryError):
+    """k is below 1, or above the number of items."""
+
+
+class NoWeightError(QueryError):
+    """All weights are zero, or the parts of the query cancel each other out."""
+
+
+class UnknownWeightError(QueryError):
+    """A weight for a space or modality that the index does not have, or no finite number."""
+
+
+class ModalityNotIndexedError(QueryError):
+    """No space of the index is reached from that modality."""
+
+
+class UnknownItemError(QueryError):
+    """An id that is not in the index."""
+
+
+class FingerprintMismatchError(CatalensError):
+    """The encoder on this machine is not the one the index was built with."""
+
+
+class RetrieverClosedError(CatalensError):
+    """The retriever was closed."""

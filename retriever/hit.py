@@ -1,0 +1,29 @@
+"""What a search returns: an item, its score, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceMatch:
+    """How an item and the query compare in one space.
+
+    `similarity` is the cosine in [-1, 1] of the two blocks, after centring; None when either
+    side has no block. `present` tells whether the item has one.
+    """
+
+    similarity: float | None
+    present: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One item found; `score` is the sum over spaces of weight times similarity."""
+
+    id: str
+    score: float
+    spaces: Mapping[str, SpaceMatch]
+    metadata: Mapping[str, Any]

@@ -1,0 +1,81 @@
+"""Parts of queries to vectors, by the encoders that the index was built with."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from encoders import Encoder, EncoderPool, Limits, Vectors, encode_all, read_bytes
+from indexer import SpaceEntry, kind_of_input
+
+from .errors import FingerprintMismatchError
+from .query import Part
+
+
+class QueryEncoder:
+    """Loads encoders when a query first needs them, and encodes many parts in one batch."""
+
+    def __init__(self, spaces: list[SpaceEntry], device: str, limits: Limits) -> None:
+        self._spaces = {space.spec.name: space for space in spaces}
+        self._pool = EncoderPool(device, limits)
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._checked: dict[tuple[str, str], Encoder] = {}
+
+    def encode(self, wanted: Iterable[tuple[str, str, bytes]]) -> dict[tuple[str, str, bytes], Any]:
+        """Encode inputs given as (space, modality, content).
+
+        Returns:
+            for each, the encoder's unit vector, float32 with shape (d_in,).
+
+        Raises:
+            MediaError: an input is bad.
+            FingerprintMismatchError: the encoder here is not the index's.
+        """
+        groups: dict[tuple[str, str], list[bytes]] = {}
+        for space, modality, content in dict.fromkeys(wanted):
+            groups.setdefault((space, modality), []).append(content)
+        found = {}
+        for (space, modality), contents in groups.items():
+            encoder = self._encoder(space, modality)
+            kind = kind_of_input(modality)
+            prepared = [encoder.prepare(kind, content) for content in contents]
+            vectors: Vectors = encode_all(encoder, kind, prepared)
+            for content, vector in zip(contents, vectors, strict=True):
+                found[space, modality, content] = vector
+        return found
+
+    def _encoder(self, space: str, modality: str) -> Encoder:
+        key = (space, modality)
+        encoder = self._checked.get(key)
+        if encoder is not None:
+            return encoder
+        with self._lock:
+            entry = self._spaces[space]
+            encoder = self._pool.get(entry.spec.encoders[modality])
+            got = encoder.fingerprint(kind_of_input(modality))
+            expected = entry.fingerprints[modality]
+            if got != expected:
+                raise FingerprintMismatchError(
+                    f"encoder of {modality} for space {space!r}",
+                    expected=f"fingerprint {expected}, which the index was built with",
+                    got=got,
+                    remedy="Install the weights it was built with, or build the index again.",
+                )
+            self._checked[key] = encoder
+            return encoder
+
+    def content(self, part: Part) -> bytes:
+        """The bytes of a part's input.
+
+        Raises:
+            MediaError: the file is missing or too large.
+        """
+        if part.kind == "text":
+            # Lone surrogates are no text; the encoder reports what it cannot decode.
+            return str(part.value).encode("utf-8", "surrogatepass")
+        if isinstance(part.value, bytes):
+            return part.value
+        return read_bytes(Path(part.value), self._limits)

@@ -1,0 +1,227 @@
+"""The reading side of an index: queries in, explained hits out."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoders import Limits
+from indexer import Generation, IndexLayout, Manifest, Snapshot, Store, StoredPostings, wants_gpu
+
+from .compose import Composer
+from .errors import InvalidKError, RetrieverClosedError
+from .filters import evaluate, parse
+from .hit import Hit, SpaceMatch
+from .query import Query
+from .query_encoder import QueryEncoder
+
+Floats = NDArray[np.float32]
+Allowed = NDArray[np.bool_]
+
+_FILTERS_KEPT = 32
+_OPEN_TRIES = 10
+
+
+class Retriever:
+    """An index opened for searching; safe to use from many threads.
+
+    It sees the index as it was when opened, whatever a build does meanwhile. Encoders are loaded
+    when a query first needs them: a query by item id or vector imports no model.
+    """
+
+    def __init__(self, store: Store, snapshot: Snapshot, generation: Generation, device: str):
+        self._store = store
+        self._snapshot = snapshot
+        self._generation = generation
+        self._encoder = QueryEncoder(generation.manifest.spaces, device, Limits())
+        self._composer = Composer(generation, snapshot, self._encoder)
+        self._names = [space.spec.name for space in generation.manifest.spaces]
+        self._filters: OrderedDict[str, Allowed] = OrderedDict()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @classmethod
+    def open(cls, path: str | Path, *, device: str = "auto") -> Retriever:
+        """Open an index.
+
+        Args:
+            path: the folder that `build_index` made.
+            device: `auto`, `cpu`, `cuda` or `mps`: where queries are encoded and, with faiss-gpu,
+                searched.
+
+        Raises:
+            NotAnIndexError: the folder is no index.
+            CorruptIndexError: a file is missing, cut, or not what was written.
+            UnsupportedFormatError: a newer format.
+        """
+        layout = IndexLayout(Path(path))
+        gpu = wants_gpu(device)
+        store = Store.open(layout)
+        try:
+            for attempt in range(_OPEN_TRIES):
+                snapshot = store.snapshot()
+                try:
+                    generation = Generation.open(layout, snapshot.current, gpu=gpu)
+                    return cls(store, snapshot, generation, device)
+                except BaseException:
+                    current = snapshot.current
+                    snapshot.close()
+                    # A build may have published another generation, and swept this one, between
+                    # the two steps: then try again.
+                    if attempt == _OPEN_TRIES - 1 or not store.has_moved_on(current):
+                        raise
+            raise AssertionError("unreachable")
+        except BaseException:
+            store.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of the index; closing twice does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._snapshot.close()
+            self._store.close()
+
+    def __enter__(self) -> Retriever:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self._generation)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the index is made of."""
+        return self._generation.manifest
+
+    def search(self, query: Query, k: int = 10, *, where: str | None = None) -> list[Hit]:
+        """The k best items for a query.
+
+        Args:
+            query: what to look for.
+            k: hits wanted, from 1 to the number of items.
+            where: a filter on metadata, such as `price < 100 and colour in ("red", "blue")`.
+
+        Returns:
+            at most k hits, best first; fewer when fewer items pass the filter.
+
+        Raises:
+            QueryError: the query cannot be answered by this index.
+            FilterError: the filter does not read, or names an unknown field.
+            MediaError: a picture or sound of the query is bad.
+            FingerprintMismatchError: the encoder here is not the index's.
+        """
+        return self.search_many([query], k, where=where)[0]
+
+    def search_many(
+        self, queries: Sequence[Query], k: int = 10, *, where: str | None = None
+    ) -> list[list[Hit]]:
+        """The k best items for each of many queries: encoded together, searched on all cores.
+
+        Arguments and errors are those of `search`.
+        """
+        if self._closed:
+            raise RetrieverClosedError(
+                "retriever", expected="an open one", got="closed", remedy="Open the index again."
+            )
+        self._check_k(k)
+        if not queries:
+            return []
+        allowed = self._allowed(where) if where is not None else None
+        composed = self._composer.compose(queries)
+        vectors = np.stack([one.vector for one in composed])
+        most = max(len(one.excluded) for one in composed)
+        found = self._generation.searcher.search(
+            vectors, k + most, self._generation.point, allowed
+        )
+        return [
+            self._hits(one.vector, one.excluded, k, *hits)
+            for one, hits in zip(composed, found, strict=True)
+        ]
+
+    def fields(self) -> list[str]:
+        """Names of the metadata fields that `where` can filter on."""
+        return self._postings().fields()
+
+    def _hits(
+        self,
+        query: Floats,
+        excluded: frozenset[int],
+        k: int,
+        positions: NDArray[np.int64],
+        scores: Floats,
+        rows: Floats,
+    ) -> list[Hit]:
+        if excluded:
+            keep = [n for n, p in enumerate(positions.tolist()) if p not in excluded]
+            positions, scores, rows = positions[keep], scores[keep], rows[keep]
+        positions, scores, rows = positions[:k], scores[:k], rows[:k]
+        present = self._generation.mask[positions].tolist()
+        similarities = self._similarities(query, rows)
+        records = self._snapshot.records(self._generation.row_numbers[positions].tolist())
+        return [
+            Hit(
+                record.id,
+                score,
+                {
+                    name: SpaceMatch(cosine if here else None, here)
+                    for name, cosine, here in zip(self._names, cosines, has, strict=True)
+                },
+                record.metadata,
+            )
+            for record, score, cosines, has in zip(
+                records, scores.tolist(), similarities, present, strict=True
+            )
+        ]
+
+    def _similarities(self, query: Floats, rows: Floats) -> list[list[float | None]]:
+        """Cosine per hit and space; None in spaces that the query does not reach."""
+        fusion = self._generation.fusion
+        reach = fusion.query_weights(query)
+        asked = reach > 0
+        cosines = fusion.contributions(query, rows)[:, asked] / reach[asked]
+        # Rows are half precision, so their blocks are unit length to about 0.0005.
+        np.clip(cosines, -1.0, 1.0, out=cosines)
+        columns: list[list[float | None]] = [[None] * len(rows)] * len(reach)
+        for column, values in zip(np.flatnonzero(asked), cosines.T.tolist(), strict=True):
+            columns[column] = values
+        return [list(row) for row in zip(*columns, strict=True)]
+
+    def _check_k(self, k: int) -> None:
+        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= len(self):
+            raise InvalidKError(
+                "k",
+                expected=f"a whole number from 1 to {len(self)}, the number of items",
+                got=repr(k),
+                remedy="Ask for fewer hits." if isinstance(k, int) and k > 1 else "Ask for more.",
+            )
+
+    def _postings(self) -> StoredPostings:
+        return StoredPostings(self._snapshot.view, self._snapshot.edition)
+
+    def _allowed(self, where: str) -> Allowed:
+        """Which positions pass a filter; the last few filters are remembered."""
+        with self._lock:
+            if where in self._filters:
+                self._filters.move_to_end(where)
+                return self._filters[where]
+        rows = np.asarray(evaluate(parse(where), self._postings()).to_array())
+        numbers = self._generation.row_numbers
+        passing = np.zeros(int(numbers.max()) + 1, dtype=bool)
+        passing[rows] = True
+        allowed: Allowed = passing[numbers]
+        with self._lock:
+            self._filters[where] = allowed
+            while len(self._filters) > _FILTERS_KEPT:
+                self._filters.popitem(last=False)
+        return allowed
+
+
