@@ -46,8 +46,7 @@ def build(catalog: DemoCatalog, index: Path, program: Path, console: Console) ->
     """Run `catalens build`, with its progress on this terminal."""
     command = [str(program), "build", str(catalog.path), "--out", str(index)]
     for role, columns in catalog.columns.items():
-        for column in columns:
-            command += [f"--{role}", column]
+        command += [f"--{role}", ",".join(columns)]
     _show_shell(shlex.join(command), console)
     try:
         code = subprocess.run(command, check=False).returncode

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from .errors import DeviceError
+from .memory import device_memory
 
 if TYPE_CHECKING:
     import torch
@@ -32,14 +38,15 @@ def check_device_name(device: str) -> str:
 def resolve_device(device: str = "auto") -> str:
     """Return the device to use: `cpu`, `mps`, `cuda` or `cuda:N`.
 
-    `auto` takes CUDA, then MPS, then the CPU. `cpu` is answered without importing torch.
+    `auto` takes CUDA, then MPS, then the CPU. Torch is imported only where an accelerator is
+    asked for or may be there, so that a text query on a plain machine never waits for it.
 
     Raises:
         DeviceError: the name is unknown, or the device asked for is not on this machine.
     """
     check_device_name(device)
-    if device == "cpu":
-        return device
+    if device == "cpu" or (device == "auto" and not _accelerator_possible()):
+        return "cpu"
     import torch
 
     cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -59,6 +66,19 @@ def resolve_device(device: str = "auto") -> str:
     )
 
 
+def _accelerator_possible() -> bool:
+    """Whether torch might see an accelerator; False only where the system has no driver for one."""
+    if platform.system() == "Darwin":
+        return platform.machine() == "arm64"
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "unset").strip() in ("", "-1"):
+        return False
+    if platform.system() != "Linux":
+        return True
+    # NVIDIA, NVIDIA under WSL, NVIDIA Jetson, AMD.
+    nodes = ("/dev/nvidiactl", "/dev/dxg", "/dev/nvhost-gpu", "/dev/kfd")
+    return any(Path(node).exists() for node in nodes)
+
+
 def precision(device: str) -> torch.dtype:
     """Return the float type for a model on a resolved device: half on GPUs, float32 on the CPU.
 
@@ -71,3 +91,23 @@ def precision(device: str) -> torch.dtype:
     if device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.bfloat16
     return torch.float16
+
+
+@contextmanager
+def inference(kind: str, rows: int, device: str) -> Iterator[None]:
+    """Run a torch model in the block: no gradients, half precision on a GPU, memory errors ours.
+
+    Weights stay float32 and the arithmetic is cast, so that a fingerprint taken from the weights
+    does not depend on the device.
+
+    Raises:
+        OutOfMemoryError: the batch of `rows` does not fit.
+    """
+    import torch
+
+    dtype = precision(device)
+    cast: AbstractContextManager[Any] = nullcontext()
+    if dtype != torch.float32:
+        cast = torch.autocast(torch.device(device).type, dtype=dtype)
+    with device_memory(kind, rows), torch.inference_mode(), cast:
+        yield

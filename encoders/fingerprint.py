@@ -46,6 +46,27 @@ def file_sha256(path: Path) -> str:
     return digest
 
 
+def state_sha256(state: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a torch state dict as 64 hex digits.
+
+    For models that a library fetches itself, whose files have no place we know. Names, types,
+    shapes and bytes count; the file format does not.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}\n".encode())
+        # By bytes: numpy has no bfloat16.
+        digest.update(tensor.reshape(-1).view(_torch_uint8()).numpy().data)
+    return digest.hexdigest()
+
+
+def _torch_uint8() -> Any:
+    import torch
+
+    return torch.uint8
+
+
 def fingerprint(
     *, kind: str, revision: int, modality: str, options: Mapping[str, Any], files: Iterable[Path]
 ) -> str:

@@ -165,8 +165,9 @@ def _eight_bits(picture: Any) -> Any:
     from PIL import Image
 
     values = np.asarray(picture)
-    if picture.mode.startswith("I;16") or (values.min() >= 0 and values.dtype.kind in "iu"
-                                           and 255 < values.max() <= 65_535):
+    if picture.mode.startswith("I;16") or (
+        values.min() >= 0 and values.dtype.kind in "iu" and 255 < values.max() <= 65_535
+    ):
         return Image.fromarray((values.astype(np.uint32) >> 8).astype(np.uint8))
     # Of unknown scale: stretch what is finite to the full range.
     finite = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
@@ -182,7 +183,13 @@ def _reduced_on_white(picture: Any, factor: int) -> Image:
     from PIL import Image
 
     width, height = picture.size
-    see_through = "transparency" in picture.info or picture.mode in ("LA", "PA", "RGBA", "La", "RGBa")
+    see_through = "transparency" in picture.info or picture.mode in (
+        "LA",
+        "PA",
+        "RGBA",
+        "La",
+        "RGBa",
+    )
     size = (-(-width // factor), -(-height // factor))
     result = Image.new("RGB", size)
     rows = max(1, _BAND_PIXELS // max(1, width * factor)) * factor

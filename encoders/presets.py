@@ -19,7 +19,9 @@ def known_presets() -> list[str]:
     """Return the names of the presets shipped with the package, sorted."""
     folder = files("encoders") / "presets"
     return sorted(
-        entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json")
+        entry.name.removesuffix(".json")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".json")
     )
 
 

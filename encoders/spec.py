@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -35,12 +35,17 @@ class SpaceSpec(BaseModel):
     weight: float = Field(default=1.0, gt=0, le=1000)
     """Default weight of the space in a query; must be positive (a query may bring any)."""
     reduce: int | None = Field(default=None, ge=2, le=4096)
-    """Dimensions kept by PCA; None keeps all up to 512 and 256 beyond."""
+    """Dimensions kept by PCA; None keeps all, or 256 of more than 512 in a centred space."""
+    compare: Literal["centred", "cosine"] = "centred"
+    """`centred`: cosine after the catalog's mean is taken off both sides, which tells items apart
+    better. `cosine`: plain cosine of the vectors as they are, for vectors brought ready-made."""
 
     @model_validator(mode="after")
     def _item_is_reached(self) -> SpaceSpec:
         if self.item not in self.encoders:
-            raise ValueError(f"space {self.name!r} has no encoder for its item modality {self.item!r}")
+            raise ValueError(
+                f"space {self.name!r} has no encoder for its item modality {self.item!r}"
+            )
         return self
 
 

@@ -103,7 +103,7 @@ class Deriver:
                 # Only the first items went through the towers that queries use.
                 pooled, found = self._pooled(spec.name, modality, self._first_records())
                 samples[modality] = pooled[found] if found.any() else samples[spec.item]
-        return SpaceTransform.fit(samples, spec.item, spec.reduce)
+        return SpaceTransform.fit(samples, spec)
 
     def _first_records(self) -> list[Record]:
         from .encode import QUERY_TOWER_SAMPLE
@@ -138,7 +138,7 @@ class Deriver:
             for spec in self.specs:
                 pooled, found = self._pooled(spec.name, spec.item, records)
                 self._check(spec.name, found, done)
-                block = fusion.transforms[spec.name].apply(pooled, spec.item)
+                block = fusion.transforms[spec.name].item_blocks(pooled)
                 block[~found] = 0
                 blocks[spec.name] = block
             writer.write(fusion.fuse_items(blocks))

@@ -21,7 +21,7 @@ from encoders.errors import MediaError
 from .catalog_errors import RejectedRowError
 from .items import Input, Item, Reject
 from .spaces import Reach, kind_of_input
-from .store import Batch, Record, Store, embedding_key, read_embedding
+from .store import Batch, Record, Store, embedding_key
 
 # Items per commit: what an interrupted build encodes again at most, and a step of the progress
 # bar. Sized to take about `_BATCH_SECONDS`, which large texts and small machines need small.
@@ -84,23 +84,19 @@ class ItemEncoder:
         self._reaches = reaches
         self._limits = limits
         self._strict = strict
-        self._known_before = store.view()
         self.counts = Counts()
 
     def run(self, items: Iterable[Item | Reject], workers: int) -> Iterator[int]:
         """Encode and commit everything; yields the number of rows dealt with, step by step."""
-        try:
-            loaded = _ahead(self._load_chunk, _chunks(items, _CHUNK_ITEMS), workers)
-            flat = (entry for chunk in loaded for entry in chunk)
-            size = _FIRST_BATCH
-            while entries := list(islice(flat, size)):
-                started = time.monotonic()
-                self._commit(entries)
-                yield len(entries)
-                fitting = size * _BATCH_SECONDS / max(time.monotonic() - started, 1e-3)
-                size = int(min(max(fitting, size / 2, _FIRST_BATCH), size * 2, _MAX_BATCH))
-        finally:
-            self._known_before.close()
+        loaded = _ahead(self._load_chunk, _chunks(items, _CHUNK_ITEMS), workers)
+        flat = (entry for chunk in loaded for entry in chunk)
+        size = _FIRST_BATCH
+        while entries := list(islice(flat, size)):
+            started = time.monotonic()
+            self._commit(entries)
+            yield len(entries)
+            fitting = size * _BATCH_SECONDS / max(time.monotonic() - started, 1e-3)
+            size = int(min(max(fitting, size / 2, _FIRST_BATCH), size * 2, _MAX_BATCH))
 
     def _load_chunk(self, chunk: list[Item | Reject]) -> list[_Loaded | Reject]:
         return [entry if isinstance(entry, Reject) else self._load(entry) for entry in chunk]
@@ -122,36 +118,35 @@ class ItemEncoder:
     def _tasks(
         self, item: Item, modality: str, content: bytes, digest: bytes
     ) -> Iterator[tuple[bytes, _Task]]:
-        for reach in self._reaches:
-            if reach.modality != modality:
-                continue
-            fills = self._fill[reach.space] == modality
-            key = embedding_key(reach.fingerprint, digest)
-            if not fills and item.line > QUERY_TOWER_SAMPLE:
-                continue
-            if read_embedding(self._known_before, key) is None:
-                kind = kind_of_input(modality)
-                yield key, _Task(reach.encoder, kind, reach.encoder.prepare(kind, content))
+        """What must be encoded for an input; inputs that are known are not even decoded."""
+        kind = kind_of_input(modality)
+        wanted = {
+            embedding_key(reach.fingerprint, digest): reach.encoder
+            for reach in self._reaches
+            if reach.modality == modality
+            and (self._fill[reach.space] == modality or item.line <= QUERY_TOWER_SAMPLE)
+        }
+        for key in self._store.missing_embeddings(wanted):
+            yield key, _Task(wanted[key], kind, wanted[key].prepare(kind, content))
 
     def _commit(self, entries: list[_Loaded | Reject]) -> None:
         batch = Batch()
-        view = self._store.view()
-        try:
+        with self._store.view() as view:
             fresh = self._unique(entries, view)
-            tasks: dict[bytes, _Task] = {}
-            for entry in fresh:
-                if isinstance(entry, _Loaded):
-                    tasks.update(entry.tasks)
-            tasks = {k: t for k, t in tasks.items() if read_embedding(view, k) is None}
-            for key, vector in _encode(tasks):
-                batch.embeddings[key] = vector
-            for entry in fresh:
-                if isinstance(entry, Reject):
-                    self._reject(batch, entry)
-                else:
-                    self._add(batch, entry)
-        finally:
-            view.close()
+        tasks: dict[bytes, _Task] = {}
+        for entry in fresh:
+            if isinstance(entry, _Loaded):
+                tasks.update(entry.tasks)
+        # A picture that many items share may have been committed since this one was decoded.
+        for key, vector in _encode(
+            {key: tasks[key] for key in self._store.missing_embeddings(tasks)}
+        ):
+            batch.embeddings[key] = vector
+        for entry in fresh:
+            if isinstance(entry, Reject):
+                self._reject(batch, entry)
+            else:
+                self._add(batch, entry)
         self._store.commit(self._edition, batch)
 
     def _unique(self, entries: list[_Loaded | Reject], view: Any) -> list[_Loaded | Reject]:

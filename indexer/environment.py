@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,6 +36,7 @@ INITIAL_MAP_BYTES = 1 << 36
 _SMALLEST_MAP_BYTES = 1 << 26
 _MAX_DATABASES = 256
 _MAX_READERS = 1024
+_GROW_WAIT_SECONDS = 2.0
 _CHECKSUM = struct.Struct("<I")
 
 # LMDB's meta page: 16 bytes of page header, then magic, version, address, map size, two
@@ -350,9 +352,9 @@ class Environment:
         except lmdb.Error as error:
             raise self.translate(error) from error
 
-    def open_database(self, name: str, transaction: Any, *, create: bool = True) -> Any:
-        """A handle of a named database; it lives on when the transaction commits."""
-        return self._env.open_db(name.encode(), txn=transaction, create=create)
+    def open_database(self, name: str, transaction: Any) -> Any:
+        """A handle of a database, made if need be; it lives on when the transaction commits."""
+        return self._env.open_db(name.encode(), txn=transaction)
 
     def view(self) -> ReadTransaction:
         """A consistent read-only view; close it."""
@@ -367,10 +369,11 @@ class Environment:
                     self._views.add(id(view))
                     return view
                 # A transaction cannot use handles that are younger than itself: open those
-                # that are missing in this one, then begin again.
+                # that are missing, then begin again.
+                transaction.abort()
                 for name in new:
-                    self._handles[name] = self.open_database(name, transaction, create=False)
-                transaction.commit()
+                    with suppress(lmdb.NotFoundError):  # dropped since we looked
+                        self._handles[name] = self._env.open_db(name.encode(), create=False)
 
     def _begin(self) -> Any:
         try:
@@ -406,7 +409,7 @@ class Environment:
                         # kept only after the commit.
                         handles = {
                             name: self._handles.get(name)
-                            or self.open_database(name, transaction, create=False)
+                            or self.open_database(name, transaction)
                             for name in _database_names(transaction)
                         }
                         result = work(WriteTransaction(self, transaction, handles))
@@ -418,6 +421,10 @@ class Environment:
                     self._grow(0)
 
     def _grow(self, size: int) -> None:
+        # Look-ups by threads of this process last microseconds; the views of Retrievers do not.
+        deadline = time.monotonic() + _GROW_WAIT_SECONDS
+        while self._views and time.monotonic() < deadline:
+            time.sleep(0.001)
         if self._views:
             raise StoreFullError(
                 f"store {self._folder}",

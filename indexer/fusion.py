@@ -6,11 +6,15 @@ weight, and a query is q = [u_s / sqrt(w_s) y_s]_s, with u_s the weight the quer
 <q, v> = sum_s u_s cos(y_s, x_s) for every u, and the geometry the index is trained on is that of
 the default weights. A missing block is zero: in a centred space that is the similarity of an
 average item, neither reward nor penalty.
+
+In a space compared by plain cosine only items are centred, and not scaled again: <y, x - mean> is
+the cosine less that of an average item, so the order is that of the cosine, and zero still means
+average.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,6 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
+
+from encoders import SpaceSpec
 
 from .errors import CorruptIndexError
 
@@ -44,15 +50,18 @@ class SpaceTransform:
 
     `means` maps each modality that reaches the space to its own mean (d_in,), because the towers
     of a shared space point to different regions (the modality gap, Liang et al. 2022,
-    arXiv:2203.02053). `components` is (d_in, d) with orthonormal columns, or None.
+    arXiv:2203.02053). `components` is (d_in, d) with orthonormal columns, or None. `centred` tells
+    whether both sides are centred, or items alone.
     """
 
+    item: str
     means: Mapping[str, Floats]
     components: Floats | None
+    centred: bool
 
     @classmethod
-    def fit(cls, samples: Mapping[str, Floats], item: str, reduce: int | None) -> SpaceTransform:
-        """Fit on unit rows (n_m, d_in) per modality; `item` is the modality that fills blocks.
+    def fit(cls, samples: Mapping[str, Floats], spec: SpaceSpec) -> SpaceTransform:
+        """Fit on unit rows (n_m, d_in) per modality.
 
         The mean counts one pseudo-observation at the origin, so that in a catalog of a single
         item that item is not its own mean.
@@ -61,14 +70,13 @@ class SpaceTransform:
             m: (x.sum(axis=0) / np.float32(len(x) + 1)).astype(np.float32)
             for m, x in samples.items()
         }
-        n, d = samples[item].shape
-        kept = reduce or (_REDUCED if d > _WIDE else d)
-        if kept >= d or n < _ROWS_PER_COMPONENT * kept:
-            return cls(means, None)
-        centred = (samples[item] - means[item]).astype(np.float64)
-        values, vectors = np.linalg.eigh(centred.T @ centred)
-        leading = np.argsort(values)[::-1][:kept]
-        return cls(means, np.ascontiguousarray(vectors[:, leading], dtype=np.float32))
+        centred = spec.compare == "centred"
+        components = None
+        n, d = samples[spec.item].shape
+        kept = spec.reduce or (_REDUCED if centred and d > _WIDE else d)
+        if kept < d and n >= _ROWS_PER_COMPONENT * kept:
+            components = _leading(samples[spec.item] - means[spec.item], kept)
+        return cls(spec.item, means, components, centred)
 
     @property
     def dimension(self) -> int:
@@ -77,10 +85,38 @@ class SpaceTransform:
             return int(self.components.shape[1])
         return len(next(iter(self.means.values())))
 
-    def apply(self, x: Floats, modality: str) -> Floats:
-        """Unit encoder rows (n, d_in) to unit blocks (n, d)."""
-        centred = x - self.means[modality]
-        return unit_rows(centred if self.components is None else centred @ self.components)
+    def item_blocks(self, x: Floats) -> Floats:
+        """Unit encoder rows (n, d_in) of items to their blocks (n, d)."""
+        blocks = self._reduced(x - self.means[self.item])
+        return unit_rows(blocks) if self.centred else blocks
+
+    def query_block(self, x: Floats, modality: str) -> Floats:
+        """A unit encoder vector (d_in,) of a query to its block (d,), of unit length."""
+        if self.centred:
+            x = x - self.means[modality]
+        return unit_rows(self._reduced(x)[None, :])[0]
+
+    def item_as_query(self, block: Floats) -> Floats:
+        """The block (d,) of an item, as stored, to the block of a query for items like it."""
+        return unit_rows((block if self.centred else block + self.offset)[None, :])[0]
+
+    @cached_property
+    def offset(self) -> Floats:
+        """What makes the similarity of an average item: (d,); <y, offset> is its cosine to y."""
+        if self.centred:
+            return np.zeros(self.dimension, dtype=np.float32)
+        return self._reduced(self.means[self.item])
+
+    def _reduced(self, x: Floats) -> Floats:
+        return x if self.components is None else x @ self.components
+
+
+def _leading(centred: Floats, kept: int) -> Floats:
+    """The `kept` leading principal axes of centred rows (n, d), as columns (d, kept)."""
+    rows = centred.astype(np.float64)
+    values, vectors = np.linalg.eigh(rows.T @ rows)
+    leading = np.argsort(values)[::-1][:kept]
+    return np.ascontiguousarray(vectors[:, leading], dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -142,6 +178,16 @@ class ConcatFusion:
             dtype=np.float32,
         )
 
+    def average_similarities(self, query: Floats) -> Floats:
+        """Cosine of an average item to a query vector (D,) in each space: (S,); 0 if centred."""
+        return np.array(
+            [
+                0.0 if t.centred else float(unit_rows(query[None, where])[0] @ t.offset)
+                for t, where in zip(self.transforms.values(), self.blocks.values(), strict=True)
+            ],
+            dtype=np.float32,
+        )
+
     def dump(self) -> bytes:
         """Serialise as safetensors."""
         tensors: dict[str, Floats] = {}
@@ -153,8 +199,8 @@ class ConcatFusion:
         return bytes(save_tensors(tensors))
 
     @classmethod
-    def load(cls, data: bytes, weights: Mapping[str, float]) -> ConcatFusion:
-        """Read what `dump` wrote; `weights` names the spaces, in order.
+    def load(cls, data: bytes, specs: Sequence[SpaceSpec]) -> ConcatFusion:
+        """Read what `dump` wrote for these spaces.
 
         Raises:
             CorruptIndexError: the tensors do not fit the spaces.
@@ -164,13 +210,16 @@ class ConcatFusion:
         except Exception as error:
             raise _corrupt(str(error)) from error
         transforms = {}
-        for name in weights:
-            prefix = f"mean/{name}/"
+        for spec in specs:
+            prefix = f"mean/{spec.name}/"
             means = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            if not means:
-                raise _corrupt(f"none for space {name!r}")
-            transforms[name] = SpaceTransform(means, tensors.get(f"components/{name}"))
-        return cls(transforms, dict(weights))
+            if set(means) != set(spec.encoders):
+                raise _corrupt(f"means of {sorted(means)} for space {spec.name!r}")
+            components = tensors.get(f"components/{spec.name}")
+            transforms[spec.name] = SpaceTransform(
+                spec.item, means, components, spec.compare == "centred"
+            )
+        return cls(transforms, {spec.name: spec.weight for spec in specs})
 
 
 def _corrupt(got: str) -> CorruptIndexError:

@@ -30,7 +30,7 @@ class Generation:
         self.manifest = manifest
         self.layout = layout
         self.fusion = ConcatFusion.load(
-            read_checked(layout, manifest, layout.FUSION), manifest.weights
+            read_checked(layout, manifest, layout.FUSION), [s.spec for s in manifest.spaces]
         )
         rows = read_checked(layout, manifest, layout.ROW_NUMBERS)
         self.row_numbers: NDArray[np.uint32] = np.frombuffer(rows, dtype="<u4")

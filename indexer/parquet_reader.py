@@ -18,11 +18,14 @@ _BATCH_ROWS = 256
 """Small, because rows may hold whole pictures."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class UnreadableCell:
     """Stands for a value pyarrow cannot turn into Python, so that it costs its row alone."""
 
     reason: str
+
+    def __repr__(self) -> str:
+        return self.reason[:80]  # What a message about the row quotes.
 
 
 class ParquetReader(RowReader):

@@ -182,17 +182,24 @@ def _texts(values: Iterable[object]) -> Iterator[object]:
 
 def _spread(value: object) -> list[object]:
     """Return the values of a column that holds one or a list of them, without holes."""
-    values = list(value) if isinstance(value, list | tuple | np.ndarray) else [value]
+    if (
+        isinstance(value, np.ndarray) and value.ndim < 2
+    ):  # More are pixels: one bad input, not many.
+        value = value.tolist()
+    values = value if isinstance(value, list | tuple) else [value]
     return [one for one in values if not _is_hole(one)]
 
 
 def _is_hole(value: object) -> bool:
     if isinstance(value, str):
         return not value.strip()
-    if isinstance(value, bytes | bytearray | list | tuple | np.ndarray):
+    if isinstance(value, np.ndarray):
+        return value.size == 0
+    if isinstance(value, bytes | bytearray | list | tuple):
         return len(value) == 0
-    if isinstance(value, Mapping):  # How Hugging Face writes "no picture".
-        return all(part is None for part in value.values())
+    if isinstance(value, Mapping):  # Hugging Face writes {"bytes": None, "path": None}.
+        parts = value.values()
+        return all(not isinstance(part, Mapping) and _is_hole(part) for part in parts)
     return is_missing(value)
 
 

@@ -35,7 +35,9 @@ def specs_for(preset: Preset, columns: Columns, vector_dimensions: dict[str, int
     for name, dimension in vector_dimensions.items():
         modality = f"{VECTOR}:{name}"
         encoder = EncoderSpec.model_validate({"kind": "vector", "dimension": dimension})
-        specs.append(SpaceSpec(name=name, item=modality, encoders={modality: encoder}))
+        specs.append(
+            SpaceSpec(name=name, item=modality, encoders={modality: encoder}, compare="cosine")
+        )
     return specs
 
 

@@ -132,6 +132,14 @@ class Store:
         """A bare consistent view, for the writer's own look-ups."""
         return self._environment.view()
 
+    def missing_embeddings(self, keys: Iterable[bytes]) -> list[bytes]:
+        """Which of these embeddings are not cached. Holds its view for the look-up only: pages
+        that a view may see cannot be used again by the commits of a build."""
+        keys = list(keys)
+        with self.view() as view:
+            found = view.get_many(_EMBEDDINGS, keys)
+        return [key for key, value in zip(keys, found, strict=True) if value is None]
+
     def begin_edition(self) -> int:
         """Sweep what unfinished builds left and return the number for a new edition."""
 

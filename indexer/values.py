@@ -73,14 +73,13 @@ def json_value(value: object, column: str, depth: int = MAX_DEPTH) -> Any:
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, np.datetime64):
-        # Straight from nanoseconds, item() would give a bare integer.
-        return json_value(value.astype("datetime64[us]").item(), column)
+        return str(value)  # ISO 8601, to the nanosecond, where Python's times end before.
     if isinstance(value, UUID):
         return str(value)
     if depth == 0:
         raise _rejected(column, f"at most {MAX_DEPTH} levels of nesting", "more")
     if isinstance(value, np.ndarray):
-        return json_value(value.tolist(), column, depth)
+        return json_value(value.tolist(), column, depth - 1)
     if isinstance(value, list | tuple):
         return [json_value(element, column, depth - 1) for element in value]
     if isinstance(value, Mapping):

@@ -117,17 +117,19 @@ class Composer:
         return self._weights[space] if given is None else given
 
     def _block(self, space: str, modality: str, vector: Floats) -> Floats:
-        transform = self._generation.fusion.transforms[space]
-        return transform.apply(vector[None, :], modality)[0]
+        return self._generation.fusion.transforms[space].query_block(vector, modality)
 
     def _item_blocks(self, position: int) -> list[tuple[str, str, Floats]]:
-        row = self._generation.searcher.rows.take(np.array([position]))[0]
-        present = self._generation.mask[position]
-        return [
-            (name, space.spec.item, row[self._blocks[name]] / np.sqrt(np.float32(space.spec.weight)))
-            for space, here in zip(self._spaces, present, strict=True)
-            if here and (name := space.spec.name)
-        ]
+        generation = self._generation
+        row = generation.searcher.rows.take(np.array([position]))[0]
+        found = []
+        for space, here in zip(self._spaces, generation.mask[position], strict=True):
+            if here:
+                name = space.spec.name
+                block = row[self._blocks[name]] / np.sqrt(np.float32(space.spec.weight))
+                query = generation.fusion.transforms[name].item_as_query(block)
+                found.append((name, space.spec.item, query))
+        return found
 
     def _position(self, item_id: str) -> int:
         row = self._snapshot.row_of(item_id)

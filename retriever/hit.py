@@ -11,8 +11,8 @@ from typing import Any
 class SpaceMatch:
     """How an item and the query compare in one space.
 
-    `similarity` is the cosine in [-1, 1] of the two blocks, after centring; None when either
-    side has no block. `present` tells whether the item has one.
+    `similarity` is the cosine in [-1, 1] of the two blocks, in a centred space after centring;
+    None when either side has no block. `present` tells whether the item has one.
     """
 
     similarity: float | None
@@ -21,7 +21,11 @@ class SpaceMatch:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One item found; `score` is the sum over spaces of weight times similarity."""
+    """One item found.
+
+    `score` is the sum over spaces of weight times similarity, counted from the similarity of an
+    average item: in a centred space that is 0, and a missing block adds nothing.
+    """
 
     id: str
     score: float

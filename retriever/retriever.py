@@ -15,7 +15,8 @@ from indexer import Generation, IndexLayout, Manifest, Snapshot, Store, StoredPo
 
 from .compose import Composer
 from .errors import InvalidKError, RetrieverClosedError
-from .filters import evaluate, parse
+from .filters import parse
+from .predicates import evaluate
 from .hit import Hit, SpaceMatch
 from .query import Query
 from .query_encoder import QueryEncoder
@@ -188,6 +189,7 @@ class Retriever:
         reach = fusion.query_weights(query)
         asked = reach > 0
         cosines = fusion.contributions(query, rows)[:, asked] / reach[asked]
+        cosines += fusion.average_similarities(query)[asked]
         # Rows are half precision, so their blocks are unit length to about 0.0005.
         np.clip(cosines, -1.0, 1.0, out=cosines)
         columns: list[list[float | None]] = [[None] * len(rows)] * len(reach)

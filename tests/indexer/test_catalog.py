@@ -29,9 +29,8 @@ LIMITS = Limits()
 def one(row: Any, columns: Columns | None = None, **options: Any) -> Item | Reject:
     """Read one row beside a good one, so that columns are always found."""
     columns = columns or Columns(text=("title",), image=(), audio=())
-    good = dict.fromkeys([columns.id, *columns.vector.values()], "good") | {
-        name: "good" for name in (*columns.text, *columns.image, *columns.audio)
-    }
+    texts = (*columns.text, *columns.image, *columns.audio, *columns.vector.values())
+    good = dict.fromkeys((columns.id, *texts), "good")
     return list(open_catalog([good, row], columns, **options).items())[1]
 
 
@@ -84,7 +83,7 @@ def test_json_lines_are_read_and_bad_lines_cost_only_themselves(tmp_path: Path) 
     assert isinstance(found[0], Item)
     assert found[0].metadata == {"title": "one", "price": 3}
     assert isinstance(found[2], Reject)
-    assert "0xff at column 22" in found[2].reason
+    assert "0xff at column 23" in found[2].reason
     assert (catalog.rows, catalog.name) == (8, "shop.jsonl")
     assert catalog.media_root == tmp_path.resolve()
 
@@ -171,7 +170,7 @@ def test_ids(value: object, expected: str) -> None:
         ("a\0b", "NUL"),
         ("é" * 241, "at most 480 bytes of UTF-8; got 482"),
         ("\ud800", "UTF-8"),
-        (10**5000, "64 bits"),
+        (2**64, "64 bits"),
     ],
 )
 def test_bad_ids(value: object, message: str) -> None:
@@ -193,7 +192,7 @@ def test_texts_join_and_lists_add_further_ones() -> None:
     ]
 
 
-@pytest.mark.parametrize("hole", [None, "", "  ", float("nan"), [], np.nan])
+@pytest.mark.parametrize("hole", [None, "", " ", float("nan"), [], (), np.array([]), {}])
 def test_a_row_of_holes_has_no_input(hole: object) -> None:
     columns = Columns(text=("t",), image=("i",), audio=("a",), vector={"v": "v"})
     found = reject({"id": "x", "t": hole, "i": hole, "a": hole, "v": hole}, columns)
@@ -218,7 +217,19 @@ def test_vectors_become_little_endian_floats(value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["1,2", [1, "a"], [1, None], [[1], [1, 2]], [[1, 2]], 3, [True], {"a": 1}, [10**400]]
+    "value",
+    [
+        "1,2",
+        [1, "a"],
+        [1, None],
+        [[1], [1, 2]],
+        [[1, 2]],
+        3,
+        np.array(3),
+        [True],
+        {"a": 1},
+        [10**400],
+    ],
 )
 def test_what_is_no_vector_costs_that_modality(value: object) -> None:
     columns = Columns(text=("t",), image=(), audio=(), vector={"s": "v"})
@@ -247,7 +258,7 @@ def test_an_iterator_streams_and_is_read_once() -> None:
     assert [f.id for f in found] == [str(n) for n in range(1, 1501)]
     assert drawn == 1500
     with pytest.raises(UnreadableCatalogError, match="a generator that has been read"):
-        catalog.items()
+        next(catalog.items())
 
 
 def test_errors_of_the_callers_iterator_are_the_callers() -> None:
