@@ -26,7 +26,7 @@ PIP_FILTER := cat
 else
 PIP_FILTER := awk '/\.metadata / { next } \
 	/^ *(Downloading|Using cached) / { sub(/^ *(Downloading|Using cached) ([^ ]*\/)?/, "  "); print; fflush() } \
-	/^Installing collected packages/ { print "  unpacking (some minutes)"; fflush() }'
+	/^Installing collected packages/ { print "  unpacking"; fflush() }'
 endif
 PIP_FLAGS := --disable-pip-version-check --no-input --progress-bar off
 

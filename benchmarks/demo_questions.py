@@ -74,15 +74,16 @@ class DemoCatalog:
 def stamps_catalog(folder: Path) -> DemoCatalog:
     """The stamps, as `benchmarks.datasets.stamps` leaves them."""
     media = folder / "media"
+    camels = media / "animals/mammals/camel"
     return DemoCatalog(
         name="stamps",
         path=folder / "catalog.jsonl",
         columns={"id": ("id",), "text": ("title",), "image": ("image",), "audio": ("audio",)},
         title="title",
         questions=(
-            Question("Words", text="an instrument you blow into"),
-            Question("A picture, of a strawberry", image=media / "food/fruit/strawberry.png"),
-            Question("A sound, of a blackbird", audio=media / "animals/birds/blackbird.ogg"),
+            Question("Words", text="a vehicle that puts out fires"),
+            Question("A picture, of a violin", image=media / "hobbies/music/string/violin.png"),
+            Question("A sound, a dromedary's", audio=camels / "dromedary.ogg"),
             Question(
                 "An item that has no picture, a sail boat", like=("vehicles/ship/sail_boat1",)
             ),
@@ -92,7 +93,7 @@ def stamps_catalog(folder: Path) -> DemoCatalog:
                 image=media / "food/vegetables/tomato.png",
                 unlike=("food/fruit/apple_red",),
                 weights={"text": 1.0, "image": 2.0},
-                where="category = 'food'",
+                where='category = "food"',
             ),
         ),
     )

@@ -238,7 +238,9 @@ def _summary_json(summary: BuildSummary) -> dict[str, Any]:
 def _print_summary(summary: BuildSummary) -> None:
     console = Console(soft_wrap=True)
     console.print(
-        Text(f"{summary.path}: {summary.items:,} items in {summary.seconds:,.1f} s ({summary.index})")
+        Text(
+            f"{summary.path}: {summary.items:,} items in {summary.seconds:,.1f} s ({summary.index})"
+        )
     )
     for modality in summary.encoded:
         console.print(

@@ -23,7 +23,9 @@ def describe(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     store = Store.open(layout)
     try:
         with store.snapshot() as snapshot:
-            manifest = load_manifest(layout.generation(snapshot.current.generation), snapshot.current)
+            manifest = load_manifest(
+                layout.generation(snapshot.current.generation), snapshot.current
+            )
             rejects = list(snapshot.rejects())
             fields = StoredPostings(snapshot.view, snapshot.edition).fields()
     finally:
@@ -94,7 +96,15 @@ def describe_tables(found: dict[str, Any]) -> Iterator[Table | Text]:
         facts.add_row(Text(name, style="bold"), Text(value))
     yield facts
     spaces = Table(box=None, pad_edge=False)
-    for heading in ("space", "filled by", "reached from", "encoder", "dimension", "weight", "items"):
+    for heading in (
+        "space",
+        "filled by",
+        "reached from",
+        "encoder",
+        "dimension",
+        "weight",
+        "items",
+    ):
         spaces.add_column(heading)
     for name, space in found["spaces"].items():
         spaces.add_row(

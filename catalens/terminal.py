@@ -128,5 +128,7 @@ def _brief(metadata: dict[str, Any]) -> str:
     parts = []
     for name, value in metadata.items():
         text = " ".join(str(value).split())
-        parts.append(f"{name}={text if len(text) <= _METADATA_WIDTH else text[:_METADATA_WIDTH] + '…'}")
+        parts.append(
+            f"{name}={text if len(text) <= _METADATA_WIDTH else text[:_METADATA_WIDTH] + '…'}"
+        )
     return "  ".join(parts)

@@ -11,10 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import EmptyMediaError, MediaError, MediaTooLargeError, MediaTooLongError
-from .errors import UndecodableMediaError
+from .errors import (
+    EmptyMediaError,
+    MediaError,
+    MediaTooLargeError,
+    MediaTooLongError,
+    UndecodableMediaError,
+)
 from .files import check_size
-from .limits import Limits
+from .limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
     import soundfile
@@ -28,7 +33,9 @@ _READ_SAMPLES = 2**20
 Samples = NDArray[np.float32]
 
 
-def decode_audio(content: bytes, limits: Limits = Limits(), sample_rate: int = 16_000) -> Samples:
+def decode_audio(
+    content: bytes, limits: Limits = DEFAULT_LIMITS, sample_rate: int = 16_000
+) -> Samples:
     """Decode a clip to mono at one sample rate.
 
     WAV, FLAC, OGG (Vorbis, Opus) and MP3. Channels are averaged. Thread-safe.
@@ -52,7 +59,7 @@ def decode_audio(content: bytes, limits: Limits = Limits(), sample_rate: int = 1
 
 
 def audio_blocks(
-    content: bytes, limits: Limits = Limits(), sample_rate: int = 16_000
+    content: bytes, limits: Limits = DEFAULT_LIMITS, sample_rate: int = 16_000
 ) -> Iterator[Samples]:
     """Yield the samples of `decode_audio` in blocks of some seconds, in bounded memory.
 

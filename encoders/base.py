@@ -32,7 +32,7 @@ class Encoder(ABC):
     """The modalities this encoder reaches its space from."""
 
     batch_size: int = 32
-    """Inputs per call of `encode` that suit the model; halved when the device runs out of memory."""
+    """Inputs per call of `encode` that suit the model; halved when memory runs out."""
 
     @abstractmethod
     def fingerprint(self, modality: str) -> str:

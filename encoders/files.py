@@ -7,10 +7,10 @@ import stat
 from pathlib import Path
 
 from .errors import MediaTooLargeError, MissingMediaError
-from .limits import Limits
+from .limits import DEFAULT_LIMITS, Limits
 
 
-def read_bytes(path: str | os.PathLike[str], limits: Limits = Limits()) -> bytes:
+def read_bytes(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) -> bytes:
     """Return the content of a regular file.
 
     The file is opened without blocking and examined through its descriptor, so that a FIFO or a
@@ -31,8 +31,8 @@ def read_bytes(path: str | os.PathLike[str], limits: Limits = Limits()) -> bytes
             got=getattr(error, "strerror", None) or str(error),
             remedy="Correct the path in the catalog, or restore the file.",
         ) from error
-    with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(stream.fileno())
+    try:
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise MissingMediaError(
                 f"media file {os.fspath(path)!r}",
@@ -42,16 +42,20 @@ def read_bytes(path: str | os.PathLike[str], limits: Limits = Limits()) -> bytes
             )
         if status.st_size > limits.max_bytes:
             raise _too_large(path, status.st_size, limits)
-        try:
-            # One byte more than allowed: the file may grow between the two calls.
-            content = stream.read(limits.max_bytes + 1)
-        except OSError as error:
-            raise MissingMediaError(
-                f"media file {os.fspath(path)!r}",
-                expected="a file that reads to its end",
-                got=error.strerror or type(error).__name__,
-                remedy="Check the disk or network share it lies on.",
-            ) from error
+        with os.fdopen(descriptor, "rb", closefd=False) as stream:
+            # One byte more than the size says: the file may have grown since.
+            content = stream.read(status.st_size + 1)
+            if len(content) > status.st_size:
+                content += stream.read(limits.max_bytes + 1 - len(content))
+    except OSError as error:
+        raise MissingMediaError(
+            f"media file {os.fspath(path)!r}",
+            expected="a file that reads to its end",
+            got=error.strerror or type(error).__name__,
+            remedy="Check the disk or network share it lies on.",
+        ) from error
+    finally:
+        os.close(descriptor)
     if len(content) > limits.max_bytes:
         raise _too_large(path, len(content), limits)
     return content

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import EmptyMediaError, MediaError, MediaTooLargeError, UndecodableMediaError
 from .files import check_size
-from .limits import Limits
+from .limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -41,7 +41,9 @@ _ORIENTATION = 0x0112
 _WHITE = (255, 255, 255)
 
 
-def decode_image(content: bytes, limits: Limits = Limits(), target: int | None = None) -> Image:
+def decode_image(
+    content: bytes, limits: Limits = DEFAULT_LIMITS, target: int | None = None
+) -> Image:
     """Decode a picture to upright RGB.
 
     PNG, JPEG, WEBP, GIF, BMP and TIFF, whatever the file was called; the first frame of an

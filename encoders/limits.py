@@ -17,3 +17,6 @@ class Limits:
 
     max_seconds: float = 3600
     """Length of a clip, counted while decoding: headers lie."""
+
+
+DEFAULT_LIMITS = Limits()

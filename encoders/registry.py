@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from .base import Encoder
 from .device import check_device_name
 from .errors import InvalidPresetError, ModelLoadError, UnknownEncoderKindError
-from .limits import Limits
+from .limits import DEFAULT_LIMITS, Limits
 from .spec import EncoderSpec
 
 _KINDS: dict[str, str] = {
@@ -51,7 +51,9 @@ def known_kinds() -> list[str]:
     return sorted(_KINDS)
 
 
-def load_encoder(spec: EncoderSpec, device: str = "auto", limits: Limits = Limits()) -> Encoder:
+def load_encoder(
+    spec: EncoderSpec, device: str = "auto", limits: Limits = DEFAULT_LIMITS
+) -> Encoder:
     """Load the encoder a preset names.
 
     Args:
@@ -123,7 +125,7 @@ class EncoderPool:
     Thread-safe; one thread loads while others wait.
     """
 
-    def __init__(self, device: str = "auto", limits: Limits = Limits()) -> None:
+    def __init__(self, device: str = "auto", limits: Limits = DEFAULT_LIMITS) -> None:
         self.device = check_device_name(device)
         self.limits = limits
         self._encoders: dict[str, Encoder] = {}

@@ -56,8 +56,9 @@ class Deriver:
         masks = np.fromiter((r.mask for _, r in snapshot.scan_records()), dtype=np.uint64)
         self._n = len(masks)
         self.bits = {spec.name: bit for bit, spec in enumerate(specs)}
-        self._has = {name: (masks >> np.uint64(bit)) & np.uint64(1) == 1 for name, bit in
-                     self.bits.items()}
+        self._has = {
+            name: (masks >> np.uint64(bit)) & np.uint64(1) == 1 for name, bit in self.bits.items()
+        }
         # A space that no item fills has no mean and no block.
         self.specs = [spec for spec in specs if self._has[spec.name].any()]
         self.coverage = {s.name: int(self._has[s.name].sum()) for s in self.specs}

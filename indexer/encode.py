@@ -59,7 +59,7 @@ class _Loaded:
     """An item with its inputs read, hashed and, where not known yet, decoded."""
 
     item: Item
-    hashes: dict[str, list[tuple[bytes, str | None]]]
+    hashes: dict[str, list[tuple[str, str | None]]]
     tasks: dict[bytes, _Task]
     rejects: list[Reject]
 
@@ -107,7 +107,7 @@ class ItemEncoder:
             for given in inputs:
                 try:
                     content = given.read(self._limits)
-                    digest = hashlib.sha256(content).digest()
+                    digest = hashlib.sha256(content).hexdigest()
                     loaded.tasks.update(self._tasks(item, modality, content, digest))
                 except MediaError as error:
                     loaded.rejects.append(_lost(item, modality, given, error))
@@ -116,7 +116,7 @@ class ItemEncoder:
         return loaded
 
     def _tasks(
-        self, item: Item, modality: str, content: bytes, digest: bytes
+        self, item: Item, modality: str, content: bytes, digest: str
     ) -> Iterator[tuple[bytes, _Task]]:
         """What must be encoded for an input; inputs that are known are not even decoded."""
         kind = kind_of_input(modality)

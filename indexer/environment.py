@@ -408,8 +408,7 @@ class Environment:
                         # Handles made in a transaction that aborts die with it, so they are
                         # kept only after the commit.
                         handles = {
-                            name: self._handles.get(name)
-                            or self.open_database(name, transaction)
+                            name: self._handles.get(name) or self.open_database(name, transaction)
                             for name in _database_names(transaction)
                         }
                         result = work(WriteTransaction(self, transaction, handles))

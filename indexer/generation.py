@@ -117,4 +117,3 @@ def read_checked(folder: GenerationLayout, manifest: Manifest, name: str) -> byt
     if got != entry.sha256:
         raise corrupt(f"file {path}", f"SHA-256 {entry.sha256[:16]}...", f"{got[:16]}...")
     return data
-

@@ -28,7 +28,9 @@ class Reach:
     fingerprint: str
 
 
-def specs_for(preset: Preset, columns: Columns, vector_dimensions: dict[str, int]) -> list[SpaceSpec]:
+def specs_for(
+    preset: Preset, columns: Columns, vector_dimensions: dict[str, int]
+) -> list[SpaceSpec]:
     """The spaces that a catalog with these columns can fill, in the preset's order."""
     mapped = {m for m in ("text", "image", "audio") if getattr(columns, m)}
     specs = [space for space in preset.spaces if space.item in mapped]

@@ -43,26 +43,23 @@ class Current:
 class Record:
     """One item as the store keeps it.
 
-    `inputs` maps a modality to the SHA-256 (32 bytes) of each of its inputs, `sources` to
+    `inputs` maps a modality to the SHA-256 (hex) of each of its inputs, `sources` to
     where each came from (a path relative to the media root, or None), `mask` has bit s set
     when the item has a block in space s.
     """
 
     id: str
     metadata: dict[str, Any]
-    inputs: dict[str, list[bytes]]
+    inputs: dict[str, list[str]]
     sources: dict[str, list[str | None]]
     mask: int
 
     def dump(self) -> bytes:
-        hashes = {modality: [h.hex() for h in found] for modality, found in self.inputs.items()}
-        return orjson.dumps([self.id, self.metadata, hashes, self.sources, self.mask])
+        return orjson.dumps([self.id, self.metadata, self.inputs, self.sources, self.mask])
 
     @classmethod
     def load(cls, data: bytes) -> Record:
-        id_, metadata, hashes, sources, mask = orjson.loads(data)
-        inputs = {m: [bytes.fromhex(h) for h in found] for m, found in hashes.items()}
-        return cls(id_, metadata, inputs, sources, mask)
+        return cls(*orjson.loads(data))
 
 
 @dataclass
@@ -74,9 +71,9 @@ class Batch:
     rejects: list[dict[str, Any]] = field(default_factory=list)
 
 
-def embedding_key(fingerprint: str, content_sha256: bytes) -> bytes:
-    """Key of an embedding: 16 bytes of encoder fingerprint, 32 of content hash."""
-    return bytes.fromhex(fingerprint) + content_sha256
+def embedding_key(fingerprint: str, content_sha256: str) -> bytes:
+    """Key of an embedding: 16 bytes of encoder fingerprint, 32 of content hash, both from hex."""
+    return bytes.fromhex(fingerprint + content_sha256)
 
 
 class Store:

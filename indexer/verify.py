@@ -98,14 +98,17 @@ class _Verifier:
                 self._report.problems.append(problem)
             self._report.items += 1
             self._progress.advance(1)
-        for what, count in (("rows", manifest.items), ("ids", view.count(f"ids.{snapshot.edition}"))):
+        for what, count in (
+            ("rows", manifest.items),
+            ("ids", view.count(f"ids.{snapshot.edition}")),
+        ):
             if count != self._report.items:
                 self._report.problems.append(
                     f"store has {self._report.items} records, but {count} {what}"
                 )
 
     def _lost_embeddings(
-        self, manifest: Manifest, row: int, mask: int, inputs: dict[str, list[bytes]]
+        self, manifest: Manifest, row: int, mask: int, inputs: dict[str, list[str]]
     ) -> Iterator[str]:
         for space in manifest.spaces:
             if not mask >> space.bit & 1:
@@ -128,9 +131,7 @@ class _Verifier:
             missed = self._missed(generation, generation.point, positions, rows)
             self._report.found_at_point += len(rows) - len(missed)
             if len(missed):
-                still = self._missed(
-                    generation, everything, positions[missed], rows[missed]
-                )
+                still = self._missed(generation, everything, positions[missed], rows[missed])
                 self._report.found_by_full_search += len(missed) - len(still)
                 for position in positions[missed][still]:
                     record = self._snapshot.record(int(generation.row_numbers[position]))

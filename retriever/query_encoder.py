@@ -42,7 +42,12 @@ class QueryEncoder:
             encoder = self._encoder(space, modality)
             kind = kind_of_input(modality)
             prepared = [encoder.prepare(kind, content) for content in contents]
-            vectors: Vectors = encode_all(encoder, kind, prepared)
+            # One input needs no sorting into batches, and batches of one no halving.
+            vectors: Vectors = (
+                encoder.encode(kind, prepared)
+                if len(prepared) == 1
+                else encode_all(encoder, kind, prepared)
+            )
             for content, vector in zip(contents, vectors, strict=True):
                 found[space, modality, content] = vector
         return found

@@ -16,8 +16,8 @@ from indexer import Generation, IndexLayout, Manifest, Snapshot, Store, StoredPo
 from .compose import Composer
 from .errors import InvalidKError, RetrieverClosedError
 from .filters import parse
-from .predicates import evaluate
 from .hit import Hit, SpaceMatch
+from .predicates import evaluate
 from .query import Query
 from .query_encoder import QueryEncoder
 
@@ -140,9 +140,7 @@ class Retriever:
         composed = self._composer.compose(queries)
         vectors = np.stack([one.vector for one in composed])
         most = max(len(one.excluded) for one in composed)
-        found = self._generation.searcher.search(
-            vectors, k + most, self._generation.point, allowed
-        )
+        found = self._generation.searcher.search(vectors, k + most, self._generation.point, allowed)
         return [
             self._hits(one.vector, one.excluded, k, *hits)
             for one, hits in zip(composed, found, strict=True)
@@ -225,5 +223,3 @@ class Retriever:
             while len(self._filters) > _FILTERS_KEPT:
                 self._filters.popitem(last=False)
         return allowed
-
-
