@@ -18,7 +18,7 @@ from indexer import BuildSummary, build_index, verify_index
 from retriever import Query, Retriever
 
 from .describe import describe, describe_tables
-from .terminal import Bars, hit_json, hits_table, progress_wanted
+from .terminal import Bars, hit_json, hits_table, output, progress_wanted
 
 app = typer.Typer(
     name="catalens",
@@ -121,9 +121,9 @@ def query(
         for rank, hit in enumerate(hits, start=1):
             _print_json(hit_json(rank, hit))
     elif hits:
-        Console().print(hits_table(hits))
+        output().print(hits_table(hits))
     else:
-        Console().print("No item passes the filter.")
+        output().print("No item passes the filter.")
 
 
 @app.command()
@@ -143,7 +143,7 @@ def inspect(
         _print_json(found)
     else:
         for part in describe_tables(found):
-            Console().print(part)
+            output().print(part)
 
 
 @app.command()
@@ -225,8 +225,8 @@ def _summary_json(summary: BuildSummary) -> dict[str, Any]:
     return {
         "index": str(summary.path),
         "items": summary.items,
+        "inputs": summary.inputs,
         "encoded": summary.encoded,
-        "cached": summary.cached,
         "rejected_rows": summary.rejected_rows,
         "rejected_inputs": summary.rejected_inputs,
         "coverage": summary.coverage,
@@ -242,11 +242,8 @@ def _print_summary(summary: BuildSummary) -> None:
             f"{summary.path}: {summary.items:,} items in {summary.seconds:,.1f} s ({summary.index})"
         )
     )
-    for modality in summary.encoded:
-        console.print(
-            f"  {modality}: {summary.encoded[modality]:,} encoded, "
-            f"{summary.cached[modality]:,} known before"
-        )
+    for modality, count in summary.inputs.items():
+        console.print(f"  {modality}: {count:,} inputs, {summary.encoded[modality]:,} encoded now")
     for space, count in summary.coverage.items():
         console.print(f"  space {space}: {count:,} items ({count / summary.items:.0%})")
     if summary.rejected_rows or summary.rejected_inputs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -23,6 +23,8 @@ from retriever import Hit, SpaceMatch
 
 _BAR = 5
 _METADATA_WIDTH = 60
+_PIPE_WIDTH = 160
+_ID_WIDTH = 40
 
 
 class RateColumn(TextColumn):
@@ -92,25 +94,28 @@ def hit_json(rank: int, hit: Hit) -> dict[str, Any]:
     }
 
 
-def hits_table(hits: Sequence[Hit], columns: Iterable[str] = ()) -> Table:
+def output() -> Console:
+    """Standard output; wide where no terminal bounds it, so that pipes and files keep lines."""
+    return Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
+
+
+def hits_table(hits: Sequence[Hit]) -> Table:
     """Hits as a table, with a bar per space: hollow where the item has nothing there."""
     table = Table(box=None, pad_edge=False)
     for heading in ("#", "score"):
         table.add_column(heading, justify="right")
-    table.add_column("id", overflow="fold")
+    table.add_column("id", overflow="fold", max_width=_ID_WIDTH)
     spaces = list(hits[0].spaces) if hits else []
     for name in spaces:
         table.add_column(name, no_wrap=True)
-    table.add_column("metadata", overflow="fold")
-    wanted = list(columns)
+    table.add_column("metadata", no_wrap=True, overflow="ellipsis")
     for rank, hit in enumerate(hits, start=1):
-        shown = {k: v for k, v in hit.metadata.items() if not wanted or k in wanted}
         table.add_row(
             str(rank),
             f"{hit.score:.3f}",
             Text(hit.id),
             *(Text(_bar(hit.spaces[name])) for name in spaces),
-            Text(_brief(shown)),
+            Text(_brief(hit.metadata)),
         )
     return table
 
@@ -124,7 +129,7 @@ def _bar(match: SpaceMatch) -> str:
     return "■" * filled + "·" * (_BAR - filled) + f" {match.similarity:+.2f}"
 
 
-def _brief(metadata: dict[str, Any]) -> str:
+def _brief(metadata: Mapping[str, Any]) -> str:
     parts = []
     for name, value in metadata.items():
         text = " ".join(str(value).split())

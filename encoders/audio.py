@@ -81,8 +81,18 @@ def _opened(content: bytes, limits: Limits) -> Iterator[soundfile.SoundFile]:
         raise _empty("0 bytes")
     import soundfile
 
+    class Forward(soundfile.SoundFile):  # type: ignore[misc]
+        """Reads to the end, wherever that is.
+
+        Of a file it takes for seekable, soundfile reads what the header says and seeks after
+        each block, which fails where a streaming encoder could not write the length.
+        """
+
+        def seekable(self) -> bool:
+            return False
+
     try:
-        sound = soundfile.SoundFile(BytesIO(content))
+        sound = Forward(BytesIO(content))
     except Exception as error:
         raise _undecodable(f"{error}; it begins with {content[:12]!r}") from error
     with sound:

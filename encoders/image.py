@@ -167,14 +167,20 @@ def _eight_bits(picture: Any) -> Any:
     from PIL import Image
 
     values = np.asarray(picture)
-    if picture.mode.startswith("I;16") or (
-        values.min() >= 0 and values.dtype.kind in "iu" and 255 < values.max() <= 65_535
-    ):
-        return Image.fromarray((values.astype(np.uint32) >> 8).astype(np.uint8))
-    # Of unknown scale: stretch what is finite to the full range.
-    finite = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    low, high = float(finite.min()), float(finite.max())
-    return Image.fromarray(((finite - low) * (255 / max(high - low, 1e-12))).astype(np.uint8))
+    if values.dtype.itemsize == 2:
+        return Image.fromarray((values >> 8).astype(np.uint8))
+    levels = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0, copy=False)
+    low, high = float(levels.min()), float(levels.max())
+    # The usual scales are told by the range; of an unknown one what there is fills 8 bits.
+    scales = (1.0, 255.0, 65_535.0)
+    full = next((scale for scale in scales if low >= 0 and high <= scale), None)
+    if values.dtype.kind in "iu" and full == 1.0:
+        full = 255.0
+    if full is None:
+        levels -= low
+        full = max(high - low, 1e-12)
+    levels *= 255 / full
+    return Image.fromarray(levels.astype(np.uint8))
 
 
 def _reduced_on_white(picture: Any, factor: int) -> Image:

@@ -25,6 +25,10 @@ MELS = 64
 _FLOOR = 1e-4
 """Added to mel power before the logarithm: about -80 dB of a full-scale tone; below it is hiss."""
 _CHUNK_FRAMES = 3000
+_BALANCE = (1.0, 2.0, 4.0)
+"""Weights of mean, deviation and change, whose values spread about as 7 : 4 : 1. Precision@10 on
+the Tux Paint stamps, equal weights against these: sound effects by category .780 and .803 (chance
+.594, means alone .755), voices by language .920 and .923 (chance .115, means alone .909)."""
 
 
 class LogMelOptions(BaseModel):
@@ -62,7 +66,13 @@ class LogMelEncoder(Encoder):
     def fingerprint(self, modality: str) -> str:
         """Return 32 hex digits naming the settings."""
         self.check_modality(modality)
-        settings = {"sample_rate": SAMPLE_RATE, "window": WINDOW, "hop": HOP, "mels": MELS}
+        settings = {
+            "sample_rate": SAMPLE_RATE,
+            "window": WINDOW,
+            "hop": HOP,
+            "mels": MELS,
+            "balance": _BALANCE,
+        }
         return fingerprint(
             kind=self.kind, revision=self.revision, modality=modality, options=settings, files=()
         )
@@ -91,16 +101,14 @@ class LogMelEncoder(Encoder):
         deviation = np.sqrt(np.maximum(second / count - mean**2, 0))
         change /= max(count - 1, 1)
         # The floor keeps digital silence, which has no shape at all, from being all zero.
-        statistics = np.concatenate([mean - mean.mean() + _FLOOR, deviation, change])
+        parts = (mean - mean.mean() + _FLOOR, deviation, change)
+        statistics = np.concatenate([w * part for w, part in zip(_BALANCE, parts, strict=True)])
         return statistics.astype(np.float32)
 
     def encode(self, modality: str, prepared: Sequence[Any]) -> Vectors:
         """Stack and normalise; float32 with shape (len(prepared), 192)."""
         self.check_modality(modality)
-        stacked = np.reshape(np.asarray(prepared, dtype=np.float32), (len(prepared), -1))
-        if not prepared:
-            stacked = np.zeros((0, self.dimension), dtype=np.float32)
-        return unit_rows(stacked, rows=len(prepared), dimension=self.dimension, kind=self.kind)
+        return unit_rows(prepared, rows=len(prepared), dimension=self.dimension, kind=self.kind)
 
     def _log_mel(self, blocks: Iterator[Samples]) -> Iterator[NDArray[np.float64]]:
         """Yield log-mel frames, float64 with shape (frames, 64), some at a time.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import threading
 from typing import Any
 
@@ -133,7 +134,7 @@ class EncoderPool:
 
     def get(self, spec: EncoderSpec) -> Encoder:
         """Return the encoder of a spec, loading it on first use; raises as `load_encoder`."""
-        key = spec.model_dump_json()
+        key = json.dumps(spec.model_dump(mode="json"), sort_keys=True)
         with self._lock:
             if key not in self._encoders:
                 self._encoders[key] = load_encoder(spec, self.device, self.limits)

@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .base import Vectors
 from .errors import EncoderError
+
+# Squared lengths between these bounds lose nothing in float64; others are scaled first.
+_TINY, _HUGE = 1e-200, 1e200
 
 
 def unit_rows(values: Any, *, rows: int, dimension: int, kind: str) -> Vectors:
@@ -27,6 +31,8 @@ def unit_rows(values: Any, *, rows: int, dimension: int, kind: str) -> Vectors:
         EncoderError: another shape, a NaN or infinite value, or a row of zeros.
     """
     matrix = np.asarray(values, dtype=np.float64)
+    if rows == 0 and matrix.size == 0:
+        return np.zeros((0, dimension), dtype=np.float32)
     if matrix.shape != (rows, dimension):
         raise EncoderError(
             f"output of encoder {kind!r}",
@@ -34,17 +40,21 @@ def unit_rows(values: Any, *, rows: int, dimension: int, kind: str) -> Vectors:
             got=f"shape {matrix.shape}",
             remedy="The model's weights and configuration disagree; check the model folder.",
         )
-    if rows == 0:
-        return np.zeros((0, dimension), dtype=np.float32)
-    largest = np.abs(matrix).max(axis=1, keepdims=True)
-    bad = ~np.isfinite(largest[:, 0]) | (largest[:, 0] == 0)
+    squares = np.einsum("ij,ij->i", matrix, matrix)
+    if not (squares.min() > _TINY and squares.max() < _HUGE):  # NaN compares false
+        _check(matrix, kind)
+        matrix = matrix / np.abs(matrix).max(axis=1, keepdims=True)
+        squares = np.einsum("ij,ij->i", matrix, matrix)
+    return np.ascontiguousarray(matrix / np.sqrt(squares)[:, None], dtype=np.float32)
+
+
+def _check(matrix: NDArray[np.float64], kind: str) -> None:
+    largest = np.abs(matrix).max(axis=1)
+    bad = ~np.isfinite(largest) | (largest == 0)
     if bad.any():
         raise EncoderError(
             f"output of encoder {kind!r}",
             expected="finite rows that are not all zero",
-            got=f"{int(bad.sum())} bad of {rows} rows, the first at {int(bad.argmax())}",
+            got=f"{int(bad.sum())} bad of {len(matrix)} rows, the first at {int(bad.argmax())}",
             remedy="The weights are damaged, or half precision overflows: try device 'cpu'.",
         )
-    matrix = matrix / largest
-    matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
-    return np.ascontiguousarray(matrix, dtype=np.float32)

@@ -38,13 +38,15 @@ _PEEKED = 1000
 class BuildSummary:
     """What a build did.
 
-    `encoded` and `cached` count inputs per modality; `coverage` items per space.
+    `inputs` counts the inputs of all items per modality and `encoded` those that went through a
+    model now; the others were known, from an earlier build or an item with the same input.
+    `coverage` counts items per space.
     """
 
     path: Path
     items: int
+    inputs: dict[str, int]
     encoded: dict[str, int]
-    cached: dict[str, int]
     rejected_rows: int
     rejected_inputs: int
     coverage: dict[str, int]
@@ -199,8 +201,8 @@ class _Build:
         return BuildSummary(
             path=self._layout.root,
             items=counts.items,
-            encoded=counts.encoded,
-            cached=counts.cached,
+            inputs=counts.inputs,
+            encoded={m: counts.encoded.get(m, 0) for m in counts.inputs},
             rejected_rows=counts.rejected_rows,
             rejected_inputs=counts.rejected_inputs,
             coverage=derived.coverage,

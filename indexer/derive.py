@@ -14,6 +14,7 @@ from encoders import SpaceSpec
 
 from .calibrate import MeasuredPoint, calibrate
 from .durable import sync_folder, write_file
+from .encode import QUERY_TOWER_SAMPLE
 from .errors import CorruptIndexError
 from .faiss_index import FaissIndex, Plan
 from .fusion import ConcatFusion, SpaceTransform, unit_rows
@@ -23,7 +24,7 @@ from .progress import Progress
 from .rows import Rows, RowWriter
 from .searcher import Searcher
 from .spaces import Reach
-from .store import Record, Snapshot, embedding_key
+from .store import Inputs, Snapshot, embedding_key
 
 Floats = NDArray[np.float32]
 
@@ -53,7 +54,7 @@ class Deriver:
         self._snapshot = snapshot
         self._reaches = reaches
         self._progress = progress
-        masks = np.fromiter((r.mask for _, r in snapshot.scan_records()), dtype=np.uint64)
+        masks = np.fromiter((i.mask for _, i in snapshot.scan_inputs()), dtype=np.uint64)
         self._n = len(masks)
         self.bits = {spec.name: bit for bit, spec in enumerate(specs)}
         self._has = {
@@ -97,29 +98,27 @@ class Deriver:
         if len(rows) > _FIT_ROWS:
             rng = np.random.default_rng(0)
             rows = np.sort(rng.choice(rows, _FIT_ROWS, replace=False))
-        records = self._snapshot.records(rows.tolist())
-        samples = {spec.item: self._pooled(spec.name, spec.item, records)[0]}
+        inputs = self._snapshot.inputs(rows.tolist())
+        samples = {spec.item: self._pooled(spec.name, spec.item, inputs)[0]}
         for modality in spec.encoders:
             if modality != spec.item:
                 # Only the first items went through the towers that queries use.
-                pooled, found = self._pooled(spec.name, modality, self._first_records())
+                pooled, found = self._pooled(spec.name, modality, self._first_inputs())
                 samples[modality] = pooled[found] if found.any() else samples[spec.item]
         return SpaceTransform.fit(samples, spec)
 
-    def _first_records(self) -> list[Record]:
-        from .encode import QUERY_TOWER_SAMPLE
-
-        return [r for _, r in islice(self._snapshot.scan_records(), QUERY_TOWER_SAMPLE)]
+    def _first_inputs(self) -> list[Inputs]:
+        return [i for _, i in islice(self._snapshot.scan_inputs(), QUERY_TOWER_SAMPLE)]
 
     def _pooled(
-        self, space: str, modality: str, records: Sequence[Record]
+        self, space: str, modality: str, items: Sequence[Inputs]
     ) -> tuple[Floats, NDArray[np.bool_]]:
         """Unit encoder rows (n, d_in), the mean of each item's inputs; and which have any (n,)."""
         reach = next(r for r in self._reaches if r.space == space and r.modality == modality)
-        pooled = np.zeros((len(records), reach.encoder.dimension), dtype=np.float32)
-        found = np.zeros(len(records), dtype=bool)
-        for number, record in enumerate(records):
-            for digest in record.inputs.get(modality, ()):
+        pooled = np.zeros((len(items), reach.encoder.dimension), dtype=np.float32)
+        found = np.zeros(len(items), dtype=bool)
+        for number, item in enumerate(items):
+            for digest in item.hashes.get(modality, ()):
                 vector = self._snapshot.embedding(embedding_key(reach.fingerprint, digest))
                 if vector is not None:
                     pooled[number] += vector
@@ -133,11 +132,11 @@ class Deriver:
         )
         numbers = np.empty(self._n, dtype="<u4")
         done = 0
-        for chunk in _chunks(self._snapshot.scan_records()):
-            records = [record for _, record in chunk]
+        for chunk in _chunks(self._snapshot.scan_inputs()):
+            inputs = [one for _, one in chunk]
             blocks = {}
             for spec in self.specs:
-                pooled, found = self._pooled(spec.name, spec.item, records)
+                pooled, found = self._pooled(spec.name, spec.item, inputs)
                 self._check(spec.name, found, done)
                 block = fusion.transforms[spec.name].item_blocks(pooled)
                 block[~found] = 0
@@ -186,8 +185,8 @@ class Deriver:
         return index
 
 
-def _chunks(records: Iterator[tuple[int, Record]]) -> Iterator[list[tuple[int, Record]]]:
-    while chunk := list(islice(records, _CHUNK)):
+def _chunks(items: Iterator[tuple[int, Inputs]]) -> Iterator[list[tuple[int, Inputs]]]:
+    while chunk := list(islice(items, _CHUNK)):
         yield chunk
 
 

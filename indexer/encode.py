@@ -21,7 +21,7 @@ from encoders.errors import MediaError
 from .catalog_errors import RejectedRowError
 from .items import Input, Item, Reject
 from .spaces import Reach, kind_of_input
-from .store import Batch, Record, Store, embedding_key
+from .store import FINGERPRINT_BYTES, Batch, Inputs, Record, Store, embedding_key
 
 # Items per commit: what an interrupted build encodes again at most, and a step of the progress
 # bar. Sized to take about `_BATCH_SECONDS`, which large texts and small machines need small.
@@ -41,8 +41,8 @@ class Counts:
     """What a build did, for its summary."""
 
     items: int = 0
+    inputs: dict[str, int] = field(default_factory=dict)
     encoded: dict[str, int] = field(default_factory=dict)
-    cached: dict[str, int] = field(default_factory=dict)
     rejected_rows: int = 0
     rejected_inputs: int = 0
 
@@ -138,10 +138,9 @@ class ItemEncoder:
             if isinstance(entry, _Loaded):
                 tasks.update(entry.tasks)
         # A picture that many items share may have been committed since this one was decoded.
-        for key, vector in _encode(
-            {key: tasks[key] for key in self._store.missing_embeddings(tasks)}
-        ):
-            batch.embeddings[key] = vector
+        tasks = {key: tasks[key] for key in self._store.missing_embeddings(tasks)}
+        batch.embeddings.update(_encode(tasks))
+        self._count_encoded(tasks)
         for entry in fresh:
             if isinstance(entry, Reject):
                 self._reject(batch, entry)
@@ -187,21 +186,21 @@ class ItemEncoder:
             return
         row = self.counts.items
         self.counts.items += 1
-        record = Record(
-            item.id,
-            item.metadata,
+        inputs = Inputs(
             {m: [digest for digest, _ in found] for m, found in loaded.hashes.items()},
             {m: [source for _, source in found] for m, found in loaded.hashes.items()},
             mask,
         )
-        batch.records.append((row, record))
-        for modality, found in record.inputs.items():
-            new = sum(
-                any(embedding_key(r.fingerprint, h) in batch.embeddings for r in self._reaches)
-                for h in found
-            )
-            self.counts.encoded[modality] = self.counts.encoded.get(modality, 0) + new
-            self.counts.cached[modality] = self.counts.cached.get(modality, 0) + len(found) - new
+        batch.items.append((row, Record(item.id, item.metadata), inputs))
+        for modality, found in inputs.hashes.items():
+            kind = kind_of_input(modality)
+            self.counts.inputs[kind] = self.counts.inputs.get(kind, 0) + len(found)
+
+    def _count_encoded(self, tasks: dict[bytes, _Task]) -> None:
+        """Count each input once, however many spaces it was encoded for."""
+        contents = {(task.modality, key[FINGERPRINT_BYTES:]) for key, task in tasks.items()}
+        for modality, _ in contents:
+            self.counts.encoded[modality] = self.counts.encoded.get(modality, 0) + 1
 
     def _reject(self, batch: Batch, reject: Reject) -> None:
         if self._strict:

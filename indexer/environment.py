@@ -37,7 +37,6 @@ _SMALLEST_MAP_BYTES = 1 << 26
 _MAX_DATABASES = 256
 _MAX_READERS = 1024
 _GROW_WAIT_SECONDS = 2.0
-_CHECKSUM = struct.Struct("<I")
 
 # LMDB's meta page: 16 bytes of page header, then magic, version, address, map size, two
 # database records of 48 bytes, last page number, transaction number.
@@ -92,7 +91,7 @@ def _foreign(path: Path) -> CorruptIndexError:
 
 def seal(key: bytes, value: bytes) -> bytes:
     """Append a CRC-32 over key and value, so that flipped bits and swapped values show."""
-    return value + _CHECKSUM.pack(zlib.crc32(value, zlib.crc32(key)))
+    return value + zlib.crc32(value, zlib.crc32(key)).to_bytes(4, "little")
 
 
 def unseal(database: str, key: bytes, sealed: bytes) -> bytes:
@@ -102,7 +101,7 @@ def unseal(database: str, key: bytes, sealed: bytes) -> bytes:
         CorruptIndexError: the value is not what was written under this key.
     """
     value = sealed[:-4]
-    if sealed[-4:] != _CHECKSUM.pack(zlib.crc32(value, zlib.crc32(key))):
+    if int.from_bytes(sealed[-4:], "little") != zlib.crc32(value, zlib.crc32(key)):
         raise CorruptIndexError(
             f"store, database {database!r}",
             expected=f"the checksum written with key {key[:64]!r}",
@@ -140,12 +139,13 @@ class ReadTransaction:
         handle = self._handles.get(database)
         if handle is None:
             return [None] * len(keys)
-        with self._environment.guarded(), self._lock:
-            found = [self._transaction.get(key, db=handle) for key in keys]
-        return [
-            None if sealed is None else unseal(database, key, sealed)
-            for key, sealed in zip(keys, found, strict=True)
-        ]
+        with (
+            self._environment.guarded(),
+            self._lock,
+            self._transaction.cursor(db=handle) as cursor,
+        ):
+            found = {key: unseal(database, key, sealed) for key, sealed in cursor.getmulti(keys)}
+        return [found.get(key) for key in keys]
 
     def scan(
         self, database: str, low: bytes = b"", high: bytes | None = None

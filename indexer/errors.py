@@ -1,7 +1,7 @@
 """Errors of this room; the root is `encoders.errors.CatalensError`.
 
 CatalensError
-├── IndexError_
+├── IndexFolderError
 │   ├── NotAnIndexError          the folder is no index
 │   ├── UnsupportedFormatError   written by a newer Catalens
 │   ├── CorruptIndexError        a checksum, a size or a structure is not what was written
@@ -20,29 +20,29 @@ from __future__ import annotations
 from encoders.errors import CatalensError
 
 
-class IndexError_(CatalensError):  # noqa: N801  (the builtin keeps its name)
+class IndexFolderError(CatalensError):
     """An index folder cannot be used."""
 
 
-class NotAnIndexError(IndexError_):
+class NotAnIndexError(IndexFolderError):
     """The folder is no index."""
 
 
-class UnsupportedFormatError(IndexError_):
+class UnsupportedFormatError(IndexFolderError):
     """The index was written in a format this version does not know."""
 
 
-class CorruptIndexError(IndexError_):
+class CorruptIndexError(IndexFolderError):
     """A checksum, a size or a structure is not what was written."""
 
     exit_code = 1
 
 
-class IndexLockedError(IndexError_):
+class IndexLockedError(IndexFolderError):
     """Another process is writing to this index."""
 
 
-class OutputFolderError(IndexError_):
+class OutputFolderError(IndexFolderError):
     """The folder to build into holds something that is no index."""
 
 

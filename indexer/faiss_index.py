@@ -32,6 +32,13 @@ _GPU_SUBQUANTIZERS = (96, 64, 56, 48, 32, 28, 24, 20, 16, 12, 8, 4, 3, 2, 1)
 GPU_MAX_K = 2048
 
 
+def _faiss() -> Any:
+    """FAISS, untyped: its stubs do not know what its Python layer adds."""
+    import faiss
+
+    return faiss
+
+
 @dataclass(frozen=True)
 class Plan:
     """The index a catalog of `n` fused vectors of `dimension` gets.
@@ -63,8 +70,7 @@ class Plan:
 
 def gpu_count() -> int:
     """GPUs that the installed FAISS can use; 0 with faiss-cpu."""
-    import faiss
-
+    faiss = _faiss()
     return int(faiss.get_num_gpus()) if hasattr(faiss, "get_num_gpus") else 0
 
 
@@ -95,7 +101,7 @@ class FaissIndex:
     def train(cls, plan: Plan, sample: Floats, *, gpu: bool) -> FaissIndex:
         """Train on `sample`, float32 (m, D) in row-major order. Seeded: the same sample gives
         the same index."""
-        import faiss
+        faiss = _faiss()
 
         index = faiss.index_factory(sample.shape[1], plan.factory, faiss.METRIC_INNER_PRODUCT)
         if plan.kind == "ivf-pq":
@@ -123,7 +129,7 @@ class FaissIndex:
 
     def serialize(self) -> bytes:
         """The index as the bytes of FAISS's CPU file format."""
-        import faiss
+        faiss = _faiss()
 
         index = self._cpu if self._gpu is None else faiss.index_gpu_to_cpu(self._gpu)
         return bytes(faiss.serialize_index(index).tobytes())
@@ -135,7 +141,7 @@ class FaissIndex:
         Raises:
             CorruptIndexError: FAISS cannot read it.
         """
-        import faiss
+        faiss = _faiss()
 
         try:
             index = faiss.deserialize_index(np.frombuffer(data, dtype=np.uint8))
@@ -162,22 +168,14 @@ class FaissIndex:
             approximate scores float32 (m, k) in descending order and positions int64 (m, k),
             -1 where fewer were found.
         """
-        import faiss
+        faiss = _faiss()
 
-        selector = None
-        if allowed is not None:
-            # The selector keeps a pointer to these bits, not a reference: `bits` must live on.
-            bits = np.packbits(allowed, bitorder="little")
-            selector = faiss.IDSelectorBitmap(bits)
-        # FAISS ignores, without a word, parameters of another class than its own.
-        exact = isinstance(self._cpu, faiss.IndexFlat)
-        if exact:
-            parameters = faiss.SearchParameters(sel=selector)
-        else:
-            parameters = faiss.SearchParametersIVF(sel=selector, nprobe=nprobe)
         index = self._active
         if self._gpu is not None and (allowed is not None or max(k, nprobe) > GPU_MAX_K):
             index = self._cpu  # GPU indexes ignore selectors and bound k and nprobe
+        # The selector keeps a pointer to these bits, not a reference: `bits` must live on.
+        bits = None if allowed is None else np.packbits(allowed, bitorder="little")
+        parameters = self._parameters(nprobe, bits)
         # Threads cost a single query more than they bring.
         threads = 1 if len(queries) < 8 else os.cpu_count() or 1
         if faiss.omp_get_max_threads() != threads:
@@ -185,8 +183,15 @@ class FaissIndex:
         scores, positions = index.search(queries, k, params=parameters)
         return scores, positions
 
+    def _parameters(self, nprobe: int, bits: NDArray[np.uint8] | None) -> Any:
+        """Parameters of the class of this index: of another, FAISS ignores them without a word."""
+        faiss = _faiss()
+        selector = None if bits is None else faiss.IDSelectorBitmap(bits)
+        if isinstance(self._cpu, faiss.IndexFlat):
+            return faiss.SearchParameters(sel=selector)
+        return faiss.SearchParametersIVF(sel=selector, nprobe=nprobe)
+
 
 def _to_gpu(index: Any) -> Any:
-    import faiss
-
+    faiss = _faiss()
     return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)

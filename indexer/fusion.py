@@ -14,6 +14,7 @@ average.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,7 +42,14 @@ _ROWS_PER_COMPONENT = 4
 def unit_rows(x: Floats) -> Floats:
     """Scale rows of (n, d) float32 to unit length; rows of zeros stay zero."""
     norms = np.linalg.norm(x, axis=1, keepdims=True)
-    return np.divide(x, norms, out=np.zeros_like(x), where=norms > 1e-12)
+    scaled: Floats = np.divide(x, norms, out=np.zeros_like(x), where=norms > 1e-12)
+    return scaled
+
+
+def unit(x: Floats) -> Floats:
+    """Scale a vector (d,) float32 to unit length; zeros stay zero."""
+    norm = math.sqrt(float(x @ x))
+    return x / np.float32(norm) if norm > 1e-12 else x
 
 
 @dataclass(frozen=True)
@@ -94,18 +102,21 @@ class SpaceTransform:
         """A unit encoder vector (d_in,) of a query to its block (d,), of unit length."""
         if self.centred:
             x = x - self.means[modality]
-        return unit_rows(self._reduced(x)[None, :])[0]
+        # A ready-made vector that is compared as it is, is a unit block already.
+        return unit(self._reduced(x)) if self.centred or self.components is not None else x
 
     def item_as_query(self, block: Floats) -> Floats:
         """The block (d,) of an item, as stored, to the block of a query for items like it."""
-        return unit_rows((block if self.centred else block + self.offset)[None, :])[0]
+        return unit(block if self.centred else block + self.offset)
 
     @cached_property
     def offset(self) -> Floats:
-        """What makes the similarity of an average item: (d,); <y, offset> is its cosine to y."""
-        if self.centred:
-            return np.zeros(self.dimension, dtype=np.float32)
+        """The block (d,) of the average item before items are centred."""
         return self._reduced(self.means[self.item])
+
+    def average_similarity(self, block: Floats) -> np.float32:
+        """Cosine of an average item to a query's unit block (d,): 0 in a centred space."""
+        return np.float32(0) if self.centred else np.float32(block @ self.offset)
 
     def _reduced(self, x: Floats) -> Floats:
         return x if self.components is None else x @ self.components
@@ -141,7 +152,7 @@ class ConcatFusion:
     @cached_property
     def dimension(self) -> int:
         """Length of the fused vector, padding included."""
-        last = list(self.blocks.values())[-1].stop
+        last: int = list(self.blocks.values())[-1].stop
         return -(-last // BLOCK_ALIGNMENT) * BLOCK_ALIGNMENT
 
     def fuse_items(self, blocks: Mapping[str, Floats]) -> Floats:
@@ -158,35 +169,14 @@ class ConcatFusion:
         Spaces that are not named stay zero and do not count.
         """
         fused = np.zeros(self.dimension, dtype=np.float32)
-        where = self.blocks
         for name, block in blocks.items():
-            fused[where[name]] = block / np.sqrt(self.weights[name])
+            fused[self.blocks[name]] = block * np.float32(self.weights[name] ** -0.5)
         return fused
 
     def contributions(self, query: Floats, rows: Floats) -> Floats:
         """What each space adds to <q, v>: (D,) and (n, D) to (n, S); rows add up to the score."""
         starts = [where.start for where in self.blocks.values()]
         return np.add.reduceat(rows * query, starts, axis=1)
-
-    def query_weights(self, query: Floats) -> Floats:
-        """Absolute weight |u_s| of each space in a query vector (D,): (S,), 0 if not asked."""
-        return np.array(
-            [
-                np.linalg.norm(query[where]) * np.sqrt(self.weights[name])
-                for name, where in self.blocks.items()
-            ],
-            dtype=np.float32,
-        )
-
-    def average_similarities(self, query: Floats) -> Floats:
-        """Cosine of an average item to a query vector (D,) in each space: (S,); 0 if centred."""
-        return np.array(
-            [
-                0.0 if t.centred else float(unit_rows(query[None, where])[0] @ t.offset)
-                for t, where in zip(self.transforms.values(), self.blocks.values(), strict=True)
-            ],
-            dtype=np.float32,
-        )
 
     def dump(self) -> bytes:
         """Serialise as safetensors."""

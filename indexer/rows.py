@@ -100,7 +100,7 @@ class Rows:
     def _check(self, block: int) -> None:
         start = block * ROWS_PER_BLOCK
         data = self._halves[start : start + ROWS_PER_BLOCK]
-        if zlib.crc32(data) != self._checksums[block]:
+        if zlib.crc32(data.tobytes()) != self._checksums[block]:
             raise CorruptIndexError(
                 f"rows {self._path}",
                 expected=f"the checksum of rows {start} to {start + len(data) - 1}",

@@ -72,7 +72,8 @@ class Searcher:
         _, found = self._index.search(queries, count, nprobe=nprobe, allowed=allowed)
         hits = []
         for query, row in zip(queries, found, strict=True):
-            positions = row[row >= 0]
+            # In ascending order they are read from disk in order, and ties keep it.
+            positions = np.sort(row if row[-1] >= 0 else row[row >= 0])
             hits.append(self._best(query, positions, self.rows.take(positions), k))
         return hits
 
@@ -80,5 +81,5 @@ class Searcher:
         self, query: Floats, positions: Positions, rows: Floats, k: int
     ) -> tuple[Positions, Floats, Floats]:
         scores = rows @ query
-        order = np.lexsort((positions, -scores))[:k]
+        order = np.argsort(-scores, kind="stable")[:k]
         return positions[order], scores[order], rows[order]

@@ -11,8 +11,8 @@ LMDB compares keys as bytes and takes at most 511 of them; these are at most 499
 and type, keys order as values do, and different values have different keys, save that
 
 - numbers are compared as doubles, so integers beyond 2^53 may share a key;
-- strings that share their first 280 bytes and are both longer order by digest. 0xFF occurs
-  in no UTF-8, so `is_cut` tells such keys, and a range that matters can be checked on the record.
+- strings that share their first 280 bytes and are both longer order by digest (0xFF occurs in no
+  UTF-8, so no other string has such a key): between two such strings a range is not exact.
 """
 
 from __future__ import annotations
@@ -55,14 +55,6 @@ def field_prefix(field: str, type_: type) -> tuple[bytes, bytes]:
     """
     tag = _BOOLEAN if issubclass(type_, bool) else _STRING if issubclass(type_, str) else _NUMBER
     return _prefix(field, tag), _prefix(field, tag + 1)
-
-
-def is_cut(key: bytes) -> bool:
-    """Tell whether a key is that of a string too long to stand in it whole."""
-    mark = len(key) - _DIGEST_BYTES - 1
-    name_length = _DIGEST_BYTES if key[:1] == _HASHED else key[0]
-    # Doubles may hold 0xFF as well, but are too short to reach back to the mark's place.
-    return mark == name_length + 2 + STRING_BYTES and key[mark : mark + 1] == _HASHED
 
 
 def _prefix(field: str, tag: int) -> bytes:

@@ -28,13 +28,11 @@ class Reach:
     fingerprint: str
 
 
-def specs_for(
-    preset: Preset, columns: Columns, vector_dimensions: dict[str, int]
-) -> list[SpaceSpec]:
+def specs_for(preset: Preset, columns: Columns, dimensions: dict[str, int]) -> list[SpaceSpec]:
     """The spaces that a catalog with these columns can fill, in the preset's order."""
     mapped = {m for m in ("text", "image", "audio") if getattr(columns, m)}
     specs = [space for space in preset.spaces if space.item in mapped]
-    for name, dimension in vector_dimensions.items():
+    for name, dimension in dimensions.items():
         modality = f"{VECTOR}:{name}"
         encoder = EncoderSpec.model_validate({"kind": "vector", "dimension": dimension})
         specs.append(

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -28,6 +28,8 @@ _ROW = struct.Struct(">I")
 _CURRENT = b"current"
 _META = "meta"
 _EMBEDDINGS = "embeddings"
+FINGERPRINT_BYTES = 16
+"""Length of the part of an embedding's key that names its encoder."""
 
 
 @dataclass(frozen=True)
@@ -39,34 +41,31 @@ class Current:
     manifest_sha256: str
 
 
-@dataclass(frozen=True)
-class Record:
-    """One item as the store keeps it.
-
-    `inputs` maps a modality to the SHA-256 (hex) of each of its inputs, `sources` to
-    where each came from (a path relative to the media root, or None), `mask` has bit s set
-    when the item has a block in space s.
-    """
+class Record(NamedTuple):
+    """What a hit shows of an item."""
 
     id: str
     metadata: dict[str, Any]
-    inputs: dict[str, list[str]]
+
+
+class Inputs(NamedTuple):
+    """What an item is made of.
+
+    `hashes` maps a modality to the SHA-256 (hex) of each of its inputs, `sources` to where each
+    came from (a path relative to the media root, or None); `mask` has bit s set when the item has
+    a block in space s.
+    """
+
+    hashes: dict[str, list[str]]
     sources: dict[str, list[str | None]]
     mask: int
-
-    def dump(self) -> bytes:
-        return orjson.dumps([self.id, self.metadata, self.inputs, self.sources, self.mask])
-
-    @classmethod
-    def load(cls, data: bytes) -> Record:
-        return cls(*orjson.loads(data))
 
 
 @dataclass
 class Batch:
     """What one commit adds to an edition."""
 
-    records: list[tuple[int, Record]] = field(default_factory=list)
+    items: list[tuple[int, Record, Inputs]] = field(default_factory=list)
     embeddings: dict[bytes, NDArray[np.float32]] = field(default_factory=dict)
     rejects: list[dict[str, Any]] = field(default_factory=list)
 
@@ -155,15 +154,17 @@ class Store:
     def commit(self, edition: int, batch: Batch) -> None:
         """Write a batch of a new edition, durably, all or nothing."""
         posted = Posted()
-        for row, record in batch.records:
+        for row, record, _ in batch.items:
             posted.add(row, record.metadata)
 
         def work(transaction: WriteTransaction) -> None:
             for key, vector in batch.embeddings.items():
                 transaction.put(_EMBEDDINGS, key, vector.astype("<f4").tobytes())
-            for row, record in batch.records:
-                transaction.put(f"ids.{edition}", record.id.encode(), _ROW.pack(row))
-                transaction.put(f"records.{edition}", _ROW.pack(row), record.dump())
+            for row, record, inputs in batch.items:
+                key = _ROW.pack(row)
+                transaction.put(f"ids.{edition}", record.id.encode(), key)
+                transaction.put(f"records.{edition}", key, orjson.dumps([*record]))
+                transaction.put(f"inputs.{edition}", key, orjson.dumps([*inputs]))
             merge(transaction, edition, posted)
             first = transaction.count(f"rejects.{edition}")
             for number, reject in enumerate(batch.rejects, start=first):
@@ -214,25 +215,39 @@ class Snapshot:
             return None
         return None if found is None else int(_ROW.unpack(found)[0])
 
-    def record(self, row: int) -> Record:
-        """The record of one row.
+    def records(self, rows: Iterable[int]) -> list[Record]:
+        """Records of several rows, in their order.
 
         Raises:
             CorruptIndexError: there is none, or its checksum does not match.
         """
-        return self.records([row])[0]
+        return [Record(*value) for value in self._load("records", rows)]
 
-    def records(self, rows: Iterable[int]) -> list[Record]:
-        """Records of several rows, in their order."""
-        rows = list(rows)
-        found = self.view.get_many(f"records.{self.edition}", [_ROW.pack(row) for row in rows])
-        return [_loaded(row, data) for row, data in zip(rows, found, strict=True)]
+    def inputs(self, rows: Iterable[int]) -> list[Inputs]:
+        """What the items of several rows are made of, in their order.
+
+        Raises:
+            CorruptIndexError: there is none, or its checksum does not match.
+        """
+        return [Inputs(*value) for value in self._load("inputs", rows)]
+
+    def _load(self, database: str, rows: Iterable[int]) -> Iterator[Any]:
+        keys = [_ROW.pack(row) for row in rows]
+        found = self.view.get_many(f"{database}.{self.edition}", keys)
+        for key, data in zip(keys, found, strict=True):
+            if data is None:
+                raise _lost(database, int(_ROW.unpack(key)[0]))
+            yield orjson.loads(data)
 
     def scan_records(self) -> Iterator[tuple[int, Record]]:
-        """All records in row order."""
+        """All records, with their rows, in row order."""
         for key, data in self.view.scan(f"records.{self.edition}"):
-            row = int(_ROW.unpack(key)[0])
-            yield row, _loaded(row, data)
+            yield int(_ROW.unpack(key)[0]), Record(*orjson.loads(data))
+
+    def scan_inputs(self) -> Iterator[tuple[int, Inputs]]:
+        """What all items are made of, with their rows, in row order."""
+        for key, data in self.view.scan(f"inputs.{self.edition}"):
+            yield int(_ROW.unpack(key)[0]), Inputs(*orjson.loads(data))
 
     def count(self) -> int:
         """Number of items."""
@@ -274,15 +289,13 @@ def read_current(view: ReadTransaction) -> Current | None:
     return Current(value["edition"], value["generation"], value["manifest_sha256"])
 
 
-def _loaded(row: int, data: bytes | None) -> Record:
-    if data is None:
-        raise CorruptIndexError(
-            "store",
-            expected=f"a record for row {row}",
-            got="none",
-            remedy="Restore the index from a backup, or build it again from the catalog.",
-        )
-    return Record.load(data)
+def _lost(database: str, row: int) -> CorruptIndexError:
+    return CorruptIndexError(
+        f"store, database {database!r}",
+        expected=f"a value for row {row}",
+        got="none",
+        remedy="Restore the index from a backup, or build it again from the catalog.",
+    )
 
 
 def _not_an_index(root: Path) -> NotAnIndexError:

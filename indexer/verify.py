@@ -16,7 +16,7 @@ from .manifest import Manifest
 from .progress import Progress, Silent
 from .searcher import OperatingPoint
 from .spaces import kind_of_input
-from .store import Snapshot, Store, embedding_key
+from .store import Inputs, Snapshot, Store, embedding_key
 
 _QUERIES = 256
 _WITHIN = 10
@@ -94,27 +94,23 @@ class _Verifier:
         for row, record in snapshot.scan_records():
             if snapshot.row_of(record.id) != row:
                 self._report.problems.append(f"id {record.id!r} does not lead to its row {row}")
-            for problem in self._lost_embeddings(manifest, row, record.mask, record.inputs):
-                self._report.problems.append(problem)
+            (inputs,) = snapshot.inputs([row])
+            self._report.problems.extend(self._lost_embeddings(manifest, row, inputs))
             self._report.items += 1
             self._progress.advance(1)
-        for what, count in (
-            ("rows", manifest.items),
-            ("ids", view.count(f"ids.{snapshot.edition}")),
-        ):
+        ids = view.count(f"ids.{snapshot.edition}")
+        for what, count in (("rows", manifest.items), ("ids", ids)):
             if count != self._report.items:
                 self._report.problems.append(
                     f"store has {self._report.items} records, but {count} {what}"
                 )
 
-    def _lost_embeddings(
-        self, manifest: Manifest, row: int, mask: int, inputs: dict[str, list[str]]
-    ) -> Iterator[str]:
+    def _lost_embeddings(self, manifest: Manifest, row: int, inputs: Inputs) -> Iterator[str]:
         for space in manifest.spaces:
-            if not mask >> space.bit & 1:
+            if not inputs.mask >> space.bit & 1:
                 continue
             fingerprint = space.fingerprints[space.spec.item]
-            hashes = inputs.get(space.spec.item, [])
+            hashes = inputs.hashes.get(space.spec.item, [])
             found = [
                 self._snapshot.embedding(embedding_key(fingerprint, digest)) is not None
                 for digest in hashes
@@ -134,7 +130,7 @@ class _Verifier:
                 still = self._missed(generation, everything, positions[missed], rows[missed])
                 self._report.found_by_full_search += len(missed) - len(still)
                 for position in positions[missed][still]:
-                    record = self._snapshot.record(int(generation.row_numbers[position]))
+                    (record,) = self._snapshot.records([int(generation.row_numbers[position])])
                     self._report.problems.append(f"item {record.id!r} is not found by its vector")
             self._progress.advance(len(rows))
 

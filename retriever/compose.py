@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer import Generation, Snapshot, SpaceEntry, kind_of_input
+from encoders import InvalidVectorError
+from indexer import Generation, Snapshot, kind_of_input
 
 from .errors import ModalityNotIndexedError, NoWeightError, UnknownItemError, UnknownWeightError
 from .query import Part, Query
@@ -17,13 +18,15 @@ from .query_encoder import QueryEncoder
 Floats = NDArray[np.float32]
 Input = tuple[str, str, bytes]
 
+# Squared length of a query whose parts cancel out, up to rounding.
+_NOTHING = 1e-12
 
-@dataclass(frozen=True)
-class Composed:
+
+class Composed(NamedTuple):
     """A fused query vector (D,), and the positions that must not be among its hits."""
 
     vector: Floats
-    excluded: frozenset[int]
+    excluded: list[int]
 
 
 class Composer:
@@ -36,6 +39,14 @@ class Composer:
         self._spaces = generation.manifest.spaces
         self._blocks = generation.fusion.blocks
         self._weights = generation.manifest.weights
+        modalities = {kind_of_input(m) for space in self._spaces for m in space.spec.encoders}
+        self._weighable = modalities | set(self._weights)
+        self._vector_spaces = {
+            space.spec.name: (space.spec.item, len(means[space.spec.item]))
+            for space in self._spaces
+            if kind_of_input(space.spec.item) == "vector"
+            and (means := generation.fusion.transforms[space.spec.name].means)
+        }
 
     def compose(self, queries: Sequence[Query]) -> list[Composed]:
         """Query vectors, all inputs encoded in one batch per encoder.
@@ -44,10 +55,9 @@ class Composer:
             QueryError: a query that this index cannot answer.
             MediaError: an input is bad.
         """
-        for query in queries:
-            self._check_weights(query)
         inputs = [[self._inputs(part) for part in query.parts] for query in queries]
-        encoded = self._encoder.encode(i for parts in inputs for part in parts for i in part)
+        wanted = [i for parts in inputs for part in parts for i in part]
+        encoded = self._encoder.encode(wanted) if wanted else {}
         return [
             self._compose(query, parts, encoded)
             for query, parts in zip(queries, inputs, strict=True)
@@ -55,59 +65,67 @@ class Composer:
 
     def _inputs(self, part: Part) -> list[Input]:
         """What must be encoded for a part: (space, modality, content)."""
-        if part.kind == "item":
+        if part.kind in ("item", "vector"):
             return []
-        if part.kind == "vector":
-            space, content = part.value
-            return [self._vector_input(space, content)]
         reached = [s.spec.name for s in self._spaces if part.kind in s.spec.encoders]
         if not reached:
             raise self._not_indexed(part.kind)
         content = self._encoder.content(part)
         return [(space, part.kind, content) for space in reached]
 
-    def _vector_input(self, space: str | None, content: bytes) -> Input:
-        ready = [s for s in self._spaces if kind_of_input(s.spec.item) == "vector"]
-        chosen = [s for s in ready if space is None or s.spec.name == space]
-        if not ready:
-            raise self._not_indexed("vector")
-        if len(chosen) != 1:
-            raise ModalityNotIndexedError(
-                "vector part",
-                expected=f"the name of one of the spaces {[s.spec.name for s in ready]}",
-                got=repr(space),
-                remedy='Pass vector={"name": array}.',
-            )
-        return chosen[0].spec.name, chosen[0].spec.item, content
-
     def _compose(
         self, query: Query, inputs: list[list[Input]], encoded: dict[Input, Floats]
     ) -> Composed:
+        if query.weights:
+            self._check_weights(query)
         blocks: dict[str, Floats] = {}
-        excluded = set()
+        excluded = []
         for part, wanted in zip(query.parts, inputs, strict=True):
             if part.kind == "item":
                 position = self._position(part.value)
-                excluded.add(position)
+                excluded.append(position)
                 found = self._item_blocks(position)
+            elif part.kind == "vector":
+                found = [self._vector_block(*part.value)]
             else:
-                found = [
-                    (space, modality, self._block(space, modality, encoded[space, modality, data]))
-                    for space, modality, data in wanted
-                ]
+                found = [(s, m, self._block(s, m, encoded[s, m, data])) for s, m, data in wanted]
             for space, modality, block in found:
                 weight = part.weight * self._weight(query, space, modality)
                 if weight:
-                    blocks[space] = blocks.get(space, np.float32(0)) + np.float32(weight) * block
+                    block = block * np.float32(weight)
+                    blocks[space] = blocks[space] + block if space in blocks else block
         vector = self._generation.fusion.fuse_query(blocks)
-        if not np.any(np.abs(vector) > 1e-9):
+        if float(vector @ vector) < _NOTHING:
             raise NoWeightError(
                 "query",
                 expected="a weight other than zero for at least one part in one space",
                 got="parts whose weights are all zero or cancel out",
                 remedy="Raise a weight, or leave out parts that say the same with both signs.",
             )
-        return Composed(vector, frozenset(excluded))
+        return Composed(vector, excluded)
+
+    def _vector_block(self, space: str | None, vector: Floats) -> tuple[str, str, Floats]:
+        """Space, modality and block of a ready-made vector."""
+        ready = self._vector_spaces
+        if not ready:
+            raise self._not_indexed("vector")
+        name = next(iter(ready)) if space is None and len(ready) == 1 else space
+        if name not in ready:
+            raise ModalityNotIndexedError(
+                "vector part",
+                expected=f"the name of one of the spaces {list(ready)}",
+                got=repr(space),
+                remedy='Pass vector={"name": array}.',
+            )
+        modality, dimension = ready[name]
+        if len(vector) != dimension:
+            raise InvalidVectorError(
+                f"vector part for space {name!r}",
+                expected=f"{dimension} values",
+                got=f"{len(vector)}",
+                remedy="Use the model that made the catalog's vectors.",
+            )
+        return name, modality, self._block(name, modality, vector)
 
     def _weight(self, query: Query, space: str, modality: str) -> float:
         """The query's weight for the space, else for the modality, else the index's default."""
@@ -144,12 +162,11 @@ class Composer:
         return position
 
     def _check_weights(self, query: Query) -> None:
-        known = _names(self._spaces)
-        unknown = [name for name in query.weights if name not in known]
+        unknown = [name for name in query.weights if name not in self._weighable]
         if unknown:
             raise UnknownWeightError(
                 "weights",
-                expected=f"spaces or modalities of the index: {', '.join(sorted(known))}",
+                expected=f"spaces or modalities of the index: {', '.join(sorted(self._weighable))}",
                 got=repr(unknown[0]),
                 remedy="See `catalens inspect INDEX` for its spaces.",
             )
@@ -162,9 +179,3 @@ class Composer:
             got=modality,
             remedy=f"Build the index with a column of {modality} and a preset that encodes it.",
         )
-
-
-def _names(spaces: list[SpaceEntry]) -> set[str]:
-    """Everything a weight may name."""
-    modalities = {kind_of_input(m) for space in spaces for m in space.spec.encoders}
-    return modalities | {space.spec.name for space in spaces}

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class SpaceMatch:
+class SpaceMatch(NamedTuple):
     """How an item and the query compare in one space.
 
     `similarity` is the cosine in [-1, 1] of the two blocks, in a centred space after centring;
@@ -19,8 +17,7 @@ class SpaceMatch:
     present: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """One item found.
 
     `score` is the sum over spaces of weight times similarity, counted from the similarity of an

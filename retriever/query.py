@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+
+from encoders import InvalidVectorError
 
 from .errors import EmptyQueryError, QueryError, UnknownWeightError
 
@@ -22,7 +24,7 @@ class Part:
     """One part of a query.
 
     `kind` is `text`, `image`, `audio`, `vector` or `item`; `value` is a string, a path or bytes,
-    a pair of space name (or None) and float array, or an item id.
+    a pair of space name (or None) and float32 unit vector, or an item id.
     """
 
     kind: str
@@ -54,6 +56,7 @@ class Query:
         EmptyQueryError: no part at all.
         QueryError: a part of the wrong type.
         UnknownWeightError: a weight that is no finite number.
+        InvalidVectorError: a vector with NaN or infinite values, or all zero.
     """
 
     def __init__(
@@ -113,19 +116,20 @@ def _is_pair(given: Any) -> bool:
 def _vector_parts(given: Any) -> Iterable[Part]:
     if given is None:
         return
-    if isinstance(given, Mapping):
-        for space, vector in given.items():
-            value, weight = vector if _is_pair(vector) else (vector, 1.0)
-            yield Part("vector", (space, _array(value)), _finite("weight", weight))
-    else:
-        value, weight = given if _is_pair(given) else (given, 1.0)
-        yield Part("vector", (None, _array(value)), _finite("weight", weight))
+    for space, vector in given.items() if isinstance(given, Mapping) else [(None, given)]:
+        value, weight = vector if _is_pair(vector) else (vector, 1.0)
+        yield Part("vector", (space, _unit(value)), _finite("weight", weight))
 
 
-def _array(value: ArrayLike) -> bytes:
-    """A vector as little-endian float32 bytes, the form encoders take."""
+def _unit(value: ArrayLike) -> NDArray[np.float32]:
+    """A vector as float32 (dimension,), checked and of unit length.
+
+    Raises:
+        QueryError: no numbers, or not one-dimensional.
+        InvalidVectorError: NaN, infinite or all zero.
+    """
     try:
-        vector = np.asarray(value, dtype="<f4")
+        vector = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise QueryError(
             "vector part",
@@ -140,7 +144,16 @@ def _array(value: ArrayLike) -> bytes:
             got=f"shape {vector.shape}",
             remedy="Pass one vector per query; use search_many for many.",
         )
-    return vector.tobytes()
+    largest = float(np.abs(vector).max(initial=0.0))
+    if not 0.0 < largest < math.inf:  # NaN compares false
+        raise InvalidVectorError(
+            "vector part",
+            expected="finite values that are not all zero",
+            got="all zero" if largest == 0.0 else "NaN or infinite values",
+            remedy="Mend what computes the vector.",
+        )
+    scaled = vector / largest
+    return (scaled / np.linalg.norm(scaled)).astype(np.float32)
 
 
 def _part(kind: str, value: Any, weight: float, types: tuple[type, ...]) -> Part:

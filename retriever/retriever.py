@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -138,7 +139,7 @@ class Retriever:
             return []
         allowed = self._allowed(where) if where is not None else None
         composed = self._composer.compose(queries)
-        vectors = np.stack([one.vector for one in composed])
+        vectors = np.array([one.vector for one in composed])
         most = max(len(one.excluded) for one in composed)
         found = self._generation.searcher.search(vectors, k + most, self._generation.point, allowed)
         return [
@@ -153,7 +154,7 @@ class Retriever:
     def _hits(
         self,
         query: Floats,
-        excluded: frozenset[int],
+        excluded: list[int],
         k: int,
         positions: NDArray[np.int64],
         scores: Floats,
@@ -164,7 +165,7 @@ class Retriever:
             positions, scores, rows = positions[keep], scores[keep], rows[keep]
         positions, scores, rows = positions[:k], scores[:k], rows[:k]
         present = self._generation.mask[positions].tolist()
-        similarities = self._similarities(query, rows)
+        similarities = zip(*self._similarities(query, rows), strict=True)
         records = self._snapshot.records(self._generation.row_numbers[positions].tolist())
         return [
             Hit(
@@ -182,18 +183,20 @@ class Retriever:
         ]
 
     def _similarities(self, query: Floats, rows: Floats) -> list[list[float | None]]:
-        """Cosine per hit and space; None in spaces that the query does not reach."""
+        """Cosine per space and hit; None in spaces that the query does not reach."""
         fusion = self._generation.fusion
-        reach = fusion.query_weights(query)
-        asked = reach > 0
-        cosines = fusion.contributions(query, rows)[:, asked] / reach[asked]
-        cosines += fusion.average_similarities(query)[asked]
-        # Rows are half precision, so their blocks are unit length to about 0.0005.
-        np.clip(cosines, -1.0, 1.0, out=cosines)
-        columns: list[list[float | None]] = [[None] * len(rows)] * len(reach)
-        for column, values in zip(np.flatnonzero(asked), cosines.T.tolist(), strict=True):
-            columns[column] = values
-        return [list(row) for row in zip(*columns, strict=True)]
+        columns: list[list[float | None]] = []
+        for name, where in fusion.blocks.items():
+            block = query[where]
+            norm = math.sqrt(float(block @ block))
+            if norm == 0:
+                columns.append([None] * len(rows))
+                continue
+            cosines = rows[:, where] @ (block / np.float32(norm * math.sqrt(fusion.weights[name])))
+            cosines += fusion.transforms[name].average_similarity(block / np.float32(norm))
+            # Rows are half precision, so their blocks are unit length to about 0.0005.
+            columns.append([max(-1.0, min(1.0, cosine)) for cosine in cosines.tolist()])
+        return columns
 
     def _check_k(self, k: int) -> None:
         if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= len(self):

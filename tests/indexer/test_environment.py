@@ -1,0 +1,355 @@
+"""LMDB made safe: checksums, growth, isolation, forks, cut and foreign files."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import lmdb
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from indexer import environment
+from indexer.environment import Environment, WriteTransaction, seal, unseal
+from indexer.errors import CorruptIndexError, ForkedStoreError, StoreFullError
+from tests.processes import run_python, start_python
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Environment]:
+    env = Environment.acquire(tmp_path / "store", create=True)
+    yield env
+    env.release()
+
+
+def put(env: Environment, database: str, pairs: dict[bytes, bytes]) -> None:
+    def work(transaction: WriteTransaction) -> None:
+        for key, value in pairs.items():
+            transaction.put(database, key, value)
+
+    env.write(work)
+
+
+def everything(env: Environment, database: str) -> dict[bytes, bytes]:
+    with env.view() as view:
+        return dict(view.scan(database))
+
+
+@given(key=st.binary(min_size=1, max_size=40), value=st.binary(max_size=60))
+def test_every_flipped_bit_of_a_sealed_value_is_found(key: bytes, value: bytes) -> None:
+    sealed = seal(key, value)
+    assert unseal("db", key, sealed) == value
+    for bit in range(len(sealed) * 8):
+        flipped = bytearray(sealed)
+        flipped[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(CorruptIndexError, match="'db'"):
+            unseal("db", key, bytes(flipped))
+
+
+@given(value=st.binary(max_size=60), cut=st.integers(1, 64))
+def test_cut_values_and_swapped_keys_are_found(value: bytes, cut: int) -> None:
+    sealed = seal(b"key", value)
+    with pytest.raises(CorruptIndexError):
+        unseal("db", b"kez", sealed)
+    with pytest.raises(CorruptIndexError):
+        unseal("db", b"key", sealed[: max(0, len(sealed) - cut)])
+
+
+def test_what_is_written_is_read_as_a_dict_would(opened: Environment) -> None:
+    pairs = {bytes([a, b]): bytes([b]) * a for a in range(40) for b in range(0, 256, 5)}
+    put(opened, "db", pairs)
+    with opened.view() as view:
+        assert dict(view.scan("db")) == pairs
+        assert [key for key, _ in view.scan("db")] == sorted(pairs)
+        low, high = bytes([7, 9]), bytes([30])
+        assert dict(view.scan("db", low, high)) == {
+            k: v for k, v in pairs.items() if low <= k < high
+        }
+        keys = [b"\x03\x05", b"none", b"\x27\xff", b"\x03\x05"]
+        assert view.get_many("db", keys) == [pairs.get(key) for key in keys]
+        assert view.get("db", b"none") is None
+        assert view.count("db") == len(pairs)
+        assert view.get("no such", b"x") is None
+        assert view.get_many("no such", [b"x"]) == [None]
+        assert list(view.scan("no such")) == []
+        assert view.count("no such") == 0
+
+
+def test_scan_goes_on_over_slices(opened: Environment) -> None:
+    pairs = {number.to_bytes(4): b"" for number in range(4096 * 2 + 3)}
+    put(opened, "db", pairs)
+    assert everything(opened, "db") == pairs
+
+
+def test_map_grows_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "INITIAL_MAP_BYTES", 1 << 20)
+    env = Environment.acquire(tmp_path / "store", create=True)
+    try:
+        pairs = {bytes([number]): os.urandom(100_000) for number in range(60)}
+        put(env, "db", pairs)  # one transaction of six times the map
+        more = {bytes([1, number]): os.urandom(100_000) for number in range(60)}
+        for key, value in more.items():
+            put(env, "db", {key: value})
+        assert everything(env, "db") == pairs | more
+    finally:
+        env.release()
+
+
+def test_map_does_not_grow_under_a_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "INITIAL_MAP_BYTES", 1 << 20)
+    monkeypatch.setattr(environment, "_GROW_WAIT_SECONDS", 0.05)
+    env = Environment.acquire(tmp_path / "store", create=True)
+    try:
+        put(env, "db", {b"small": b"x"})
+        with env.view() as view:
+            with pytest.raises(StoreFullError, match="1 open"):
+                put(env, "db", {b"large": bytes(4 << 20)})
+            assert view.get("db", b"small") == b"x"
+        put(env, "db", {b"large": bytes(4 << 20)})
+        assert set(everything(env, "db")) == {b"small", b"large"}
+    finally:
+        env.release()
+
+
+def test_batch_that_raises_leaves_nothing(opened: Environment) -> None:
+    put(opened, "db", {b"a": b"1"})
+
+    def work(transaction: WriteTransaction) -> None:
+        transaction.put("db", b"a", b"2")
+        transaction.put("new", b"b", b"3")
+        transaction.delete("db", b"a")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        opened.write(work)
+    assert everything(opened, "db") == {b"a": b"1"}
+    with opened.view() as view:
+        assert view.databases() == ["db"]
+    put(opened, "new", {b"b": b"4"})  # the handle made in the lost transaction died with it
+    assert everything(opened, "new") == {b"b": b"4"}
+
+
+def test_database_survives_a_dropping_batch_that_raises(opened: Environment) -> None:
+    put(opened, "db", {b"a": b"1"})
+
+    def work(transaction: WriteTransaction) -> None:
+        transaction.drop("db")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        opened.write(work)
+    assert everything(opened, "db") == {b"a": b"1"}
+
+
+def test_dropped_database_can_be_made_again(opened: Environment) -> None:
+    put(opened, "db", {b"a": b"1"})
+    opened.write(lambda transaction: transaction.drop("db"))
+    with opened.view() as view:
+        assert view.databases() == []
+    put(opened, "db", {b"b": b"2"})
+    assert everything(opened, "db") == {b"b": b"2"}
+
+
+def test_view_keeps_its_snapshot_while_threads_write(opened: Environment) -> None:
+    put(opened, "db", {bytes([n]): b"0" for n in range(200)})
+    stop = threading.Event()
+    torn: list[set[bytes]] = []
+
+    def read() -> None:
+        while not stop.is_set():
+            with opened.view() as view:
+                # Each commit writes one value everywhere: a view that sees two is torn.
+                seen = {value for _, value in view.scan("db")}
+                seen |= {view.get("db", bytes([n])) or b"" for n in range(0, 200, 17)}
+            if len(seen) > 1:
+                torn.append(seen)
+
+    readers = [threading.Thread(target=read) for _ in range(4)]
+    with opened.view() as first:
+        for reader in readers:
+            reader.start()
+        for number in range(1, 60):
+            put(opened, "db", {bytes([n]): b"%d" % number for n in range(200)})
+        stop.set()
+        for reader in readers:
+            reader.join()
+        assert {value for _, value in first.scan("db")} == {b"0"}
+    assert torn == []
+    assert set(everything(opened, "db").values()) == {b"59"}
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from indexer.environment import Environment
+env = Environment.acquire(Path(sys.argv[1]))
+def work(transaction):
+    for number in range(200):
+        transaction.put("db", bytes([number]), line.encode())
+    transaction.put("late", b"key", line.encode())
+for line in map(str.strip, sys.stdin):
+    env.write(work)
+    print("done", flush=True)
+"""
+
+
+def test_view_keeps_its_snapshot_while_a_process_writes(tmp_path: Path) -> None:
+    env = Environment.acquire(tmp_path / "store", create=True)
+    put(env, "db", {bytes([n]): b"0" for n in range(200)})
+    writer = start_python(WRITER, tmp_path / "store")
+    assert writer.stdin and writer.stdout
+    try:
+        with env.view() as before:
+            for number in (1, 2, 3):
+                writer.stdin.write(f"{number}\n")
+                writer.stdin.flush()
+                assert writer.stdout.readline() == "done\n"
+                assert {v for _, v in before.scan("db")} == {b"0"}
+                assert before.databases() == ["db"]
+                with env.view() as after:
+                    assert {v for _, v in after.scan("db")} == {b"%d" % number}
+                    assert after.get("late", b"key") == b"%d" % number
+    finally:
+        writer.communicate(timeout=30)
+        env.release()
+    assert writer.returncode == 0
+
+
+def test_two_openings_share_one_map(tmp_path: Path) -> None:
+    first = Environment.acquire(tmp_path / "store", create=True)
+    (tmp_path / "link").symlink_to(tmp_path / "store")
+    second = Environment.acquire(tmp_path / "link")
+    assert second is first
+    first.release()
+    put(second, "db", {b"a": b"1"})  # still open: one of two was given back
+    second.release()
+    again = Environment.acquire(tmp_path / "store")
+    assert again is not first
+    assert everything(again, "db") == {b"a": b"1"}
+    again.release()
+
+
+FORK = """
+import os, sys
+from pathlib import Path
+from indexer.environment import Environment
+from indexer.errors import ForkedStoreError
+folder = Path(sys.argv[1])
+env = Environment.acquire(folder, create=True)
+env.write(lambda t: t.put("db", b"a", b"1"))
+view = env.view()
+if os.fork() == 0:
+    refused = 0
+    for use in (lambda: view.get("db", b"a"), env.view, lambda: env.write(lambda t: None)):
+        try:
+            use()
+        except ForkedStoreError as error:
+            refused += str(os.getppid()) in str(error) and str(os.getpid()) in str(error)
+    fresh = Environment.acquire(folder)
+    with fresh.view() as own:
+        ok = own.get("db", b"a") == b"1"
+    fresh.write(lambda t: t.put("db", b"b", b"2"))
+    os._exit(0 if refused == 3 and ok else 1)
+_, status = os.wait()
+with env.view() as after:
+    print(status, view.get("db", b"a"), view.get("db", b"b"), after.get("db", b"b"))
+"""
+
+
+def test_forked_child_is_refused_and_can_open_afresh(tmp_path: Path) -> None:
+    done = run_python(FORK, tmp_path / "store")
+    assert (done.stdout, done.stderr) == ("0 b'1' None b'2'\n", "")
+    assert issubclass(ForkedStoreError, Exception)
+
+
+FORK_CLOSES = """
+import os, subprocess, sys
+from pathlib import Path
+from indexer.environment import Environment
+folder = Path(sys.argv[1])
+env = Environment.acquire(folder, create=True)
+env.write(lambda t: t.put("db", b"a", b"1"))
+view = env.view()
+if os.fork() == 0:
+    try:
+        view.close()
+        env.release()
+    except Exception:
+        pass
+    os._exit(0)
+os.wait()
+show = "import lmdb, sys; print(lmdb.open(sys.argv[1]).readers())"
+print(subprocess.run([sys.executable, "-c", show, sys.argv[1]], capture_output=True).stdout.decode())
+"""
+
+
+def test_child_that_closes_does_not_end_the_parents_view(tmp_path: Path) -> None:
+    done = run_python(FORK_CLOSES, tmp_path / "store")
+    slots = [line.split() for line in done.stdout.splitlines()[1:] if line.strip()]
+    # pid, thread, transaction: a dash would let writers use the pages that the view still reads.
+    assert [slot[2].isdigit() for slot in slots] == [True], done.stdout + done.stderr
+
+
+OPEN = """
+import sys
+from pathlib import Path
+from encoders.errors import CatalensError
+from indexer.environment import Environment
+try:
+    env = Environment.acquire(Path(sys.argv[1]))
+    with env.view() as view:
+        found = sum(len(list(view.scan(name))) for name in view.databases())
+    print("read", found)
+except CatalensError as error:
+    print(type(error).__name__, error.exit_code, "expected" in str(error))
+"""
+
+
+@pytest.fixture(scope="module")
+def sound_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    folder = tmp_path_factory.mktemp("sound")
+    env = Environment.acquire(folder, create=True)
+    put(env, "db", {number.to_bytes(2): bytes(300) for number in range(1000)})
+    env.release()
+    return (folder / "data.mdb").read_bytes()
+
+
+@pytest.mark.parametrize("kept", [0, 1, 4095, 4096, 8191, 8192, 40_960, 0.5, -4096, -1])
+def test_cut_store_is_refused_before_it_is_mapped(
+    tmp_path: Path, sound_store: bytes, kept: float
+) -> None:
+    size = int(len(sound_store) * kept) if isinstance(kept, float) else kept
+    (tmp_path / "data.mdb").write_bytes(sound_store[:size])
+    done = run_python(OPEN, tmp_path)
+    assert (done.returncode, done.stdout) == (0, "CorruptIndexError 1 True\n"), done.stderr
+
+
+@pytest.mark.parametrize("content", [b"x" * 100_000, bytes(100_000), b"SQLite format 3\0" * 9000])
+def test_foreign_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "data.mdb").write_bytes(content)
+    done = run_python(OPEN, tmp_path)
+    assert (done.returncode, done.stdout) == (0, "CorruptIndexError 1 True\n"), done.stderr
+
+
+def test_whole_store_is_read(tmp_path: Path, sound_store: bytes) -> None:
+    (tmp_path / "data.mdb").write_bytes(sound_store)
+    done = run_python(OPEN, tmp_path)
+    assert done.stdout == "read 1000\n", done.stderr
+
+
+def test_plain_lmdb_reads_what_is_written(opened: Environment, tmp_path: Path) -> None:
+    put(opened, "db", {b"a": b"value"})
+    code = (
+        "import lmdb, sys; e = lmdb.open(sys.argv[1], max_dbs=4); d = e.open_db(b'db');"
+        "print(e.begin(db=d).get(b'a')[:-4].decode())"
+    )
+    assert run_python(code, tmp_path / "store").stdout == "value\n"
+
+
+def test_keys_that_lmdb_refuses_are_translated(opened: Environment) -> None:
+    with pytest.raises(Exception) as raised:
+        put(opened, "db", {b"k" * 600: b""})
+    assert not isinstance(raised.value, lmdb.Error)

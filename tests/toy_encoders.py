@@ -1,0 +1,126 @@
+"""Real encoders without weights: words hashed, colours averaged, and every call counted."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any, ClassVar
+
+import numpy as np
+from PIL import Image
+from pydantic import BaseModel, ConfigDict
+
+from encoders import Encoder, Limits, UndecodableMediaError, Vectors, register
+from encoders.media import decode_text
+from encoders.vectors import unit_rows
+
+
+class ToyOptions(BaseModel):
+    """Options of the toy kinds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dimension: int = 32
+    weights: str = "first"
+    """Stands for the weights of a model: another value is another fingerprint."""
+    delay: float = 0.0
+    """Seconds per input, for builds that have to be caught in the middle."""
+
+
+class ToyEncoder(Encoder):
+    """What the toys share."""
+
+    options_model: ClassVar[type[BaseModel]] = ToyOptions
+    encoded: ClassVar[Counter[str]] = Counter()
+    """Inputs encoded in this process, by kind."""
+    batch_size = 32
+
+    def __init__(self, options: ToyOptions, device: str, limits: Limits) -> None:
+        self.options = options
+        self.dimension = options.dimension
+        self.limits = limits
+
+    def fingerprint(self, modality: str) -> str:
+        """Return the hash of kind, modality and options, the delay left out."""
+        self.check_modality(modality)
+        told = f"{self.kind}/{modality}/{self.dimension}/{self._weights()}"
+        return hashlib.sha256(told.encode()).hexdigest()[:32]
+
+    def encode(self, modality: str, prepared: Sequence[Any]) -> Vectors:
+        """Return unit rows, and count them."""
+        self.check_modality(modality)
+        ToyEncoder.encoded[self.kind] += len(prepared)
+        if self.options.delay:
+            time.sleep(self.options.delay * len(prepared))
+        rows = np.array([self.vector(one) for one in prepared], dtype=np.float32)
+        return unit_rows(rows, rows=len(prepared), dimension=self.dimension, kind=self.kind)
+
+    def vector(self, prepared: Any) -> Vectors:
+        """Return the vector of one prepared input."""
+        raise NotImplementedError
+
+    def _weights(self) -> str:
+        # An index names its encoders by kind and options: weights that changed on this machine
+        # behind the same options are what the variable plays.
+        return os.environ.get("TOY_WEIGHTS", self.options.weights)
+
+
+class ToyText(ToyEncoder):
+    """A sum of one random direction per word."""
+
+    kind = "toy-text"
+    modalities = ("text",)
+
+    def prepare(self, modality: str, content: bytes) -> str:
+        """Return the text."""
+        self.check_modality(modality)
+        return decode_text(content)
+
+    def vector(self, prepared: str) -> Vectors:
+        """Return the sum of the words' directions."""
+        return np.sum([word_vector(w, self.dimension) for w in prepared.lower().split()], axis=0)
+
+
+class ToyImage(ToyEncoder):
+    """The picture shrunk to 4 x 4 colours."""
+
+    kind = "toy-image"
+    modalities = ("image",)
+
+    def __init__(self, options: ToyOptions, device: str, limits: Limits) -> None:
+        super().__init__(options, device, limits)
+        self.dimension = 48
+
+    def prepare(self, modality: str, content: bytes) -> Vectors:
+        """Return 48 values."""
+        self.check_modality(modality)
+        try:
+            picture = Image.open(BytesIO(content)).convert("RGB").resize((4, 4))
+        except Exception as error:
+            raise UndecodableMediaError(
+                "image", expected="a picture", got=str(error), remedy="Mend it."
+            ) from error
+        return np.asarray(picture, dtype=np.float32).reshape(-1) / 255 - 0.5 + 1e-3
+
+    def vector(self, prepared: Vectors) -> Vectors:
+        """Return what was prepared."""
+        return prepared
+
+
+def word_vector(word: str, dimension: int) -> Vectors:
+    """Return the direction of a word: float32 (dimension,)."""
+    seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "little")
+    return np.random.default_rng(seed).standard_normal(dimension).astype(np.float32)
+
+
+def install() -> None:
+    """Register the toy kinds; done again in every process that opens such an index."""
+    for toy in (ToyText, ToyImage):
+        register(toy.kind, f"tests.toy_encoders:{toy.__name__}")
+
+
+install()
