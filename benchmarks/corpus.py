@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Any
 
 import faiss
@@ -118,6 +118,23 @@ def _known(vector: Vectors | None) -> Vectors:
     if vector is None:
         raise LookupError("a gloss has no embedding in the index: remove the benchmark's folder")
     return vector
+
+
+def encode_queries(shop: Retriever, corpus: Corpus) -> tuple[Vectors, list[float]]:
+    """The queries' unit vectors (m, d), and the seconds each took.
+
+    As a search would encode them, one at a time: the vectors of a quantised model depend on the
+    batch they were made in.
+    """
+    internals: Any = shop
+    space = shop.manifest.spaces[0].spec.name
+    vectors, seconds = [], []
+    for text in corpus.queries:
+        wanted = (space, "text", text.encode())
+        start = perf_counter()
+        vectors.append(internals._encoder.encode([wanted])[wanted])
+        seconds.append(perf_counter() - start)
+    return np.stack(vectors), seconds
 
 
 def _with_vectors(corpus: Corpus, vectors: Vectors) -> Iterator[dict[str, Any]]:

@@ -11,7 +11,6 @@ on its own.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
@@ -25,11 +24,20 @@ from numpy.typing import NDArray
 
 from catalens import Hit, Query, Retriever
 
-from .corpus import SEED, Corpus, build_text, build_vector, encoder_vectors, load_corpus
+from .corpus import (
+    SEED,
+    Corpus,
+    build_text,
+    build_vector,
+    encode_queries,
+    encoder_vectors,
+    load_corpus,
+)
 from .harness import (
     Options,
     Result,
     Target,
+    cores,
     finish,
     interleave,
     interleave_whole,
@@ -77,7 +85,6 @@ class Trial:
     vectors: Vectors
     """(m, D) float32: the queries."""
     positions: dict[str, int]
-    figures: dict[str, Any]
 
     def similarities(self, query: int, found: Sequence[int]) -> Doubles:
         """Exact similarities of distinct items to a query, computed here."""
@@ -89,45 +96,32 @@ class Trial:
         return [self.positions[hit.id] for hit in hits]
 
 
-def text_trial(corpus: Corpus, shop: Retriever) -> Trial:
+def text_trial(corpus: Corpus, shop: Retriever, raw: Vectors, encoded: Vectors) -> Trial:
     """Text queries, encoded beforehand; exact search over vectors fused anew in float32."""
     internals: Any = shop
-    generation = internals._generation
-    raw = encoder_vectors(shop, corpus)
-    encoded, seconds = _encode(internals._encoder, shop.manifest.spaces[0].spec.name, corpus)
-    internals._composer._encoder = Remembered(encoded)
+    fusion = internals._generation.fusion
+    contents = [text.encode() for text in corpus.queries]
+    internals._composer._encoder = Remembered(dict(zip(contents, encoded, strict=True)))
     queries = [Query(text=text) for text in corpus.queries]
-    name, transform = next(iter(generation.fusion.transforms.items()))
+    (name, transform), *_ = fusion.transforms.items()
     return Trial(
         "text",
         shop,
         queries,
-        generation.fusion.fuse_items({name: transform.item_blocks(raw)}),
+        fusion.fuse_items({name: transform.item_blocks(raw)}),
         np.stack([one.vector for one in internals._composer.compose(queries)]),
         _positions(corpus),
-        {"encode_query_p50_ms": rounded(float(np.median(seconds)) * 1e3)},
     )
 
 
-def vector_trial(corpus: Corpus, shop: Retriever, raw: Vectors, vectors: Vectors) -> Trial:
+def vector_trial(corpus: Corpus, shop: Retriever, raw: Vectors, encoded: Vectors) -> Trial:
     """Vector queries; exact search is plain cosine over the unit vectors that were brought."""
-    queries = [Query(vector=vector) for vector in vectors]
-    return Trial("vector", shop, queries, raw, vectors, _positions(corpus), {})
+    queries = [Query(vector=vector) for vector in encoded]
+    return Trial("vector", shop, queries, raw, encoded, _positions(corpus))
 
 
 def _positions(corpus: Corpus) -> dict[str, int]:
     return {row["id"]: position for position, row in enumerate(corpus.rows)}
-
-
-def _encode(encoder: Any, space: str, corpus: Corpus) -> tuple[dict[bytes, Vectors], list[float]]:
-    """Each query's vector as the product encodes it, one at a time, and the seconds it took."""
-    vectors, seconds = {}, []
-    for text in corpus.queries:
-        wanted = (space, "text", text.encode())
-        start = perf_counter()
-        vectors[wanted[2]] = encoder.encode([wanted])[wanted]
-        seconds.append(perf_counter() - start)
-    return vectors, seconds
 
 
 def measure(trial: Trial) -> tuple[dict[str, Any], Target]:
@@ -165,7 +159,6 @@ def measure(trial: Trial) -> tuple[dict[str, Any], Target]:
         "exact": rival.summary(),
         "batch_per_second": _batch(trial, exact),
         "curve": _curve(trial, kth),
-        **trial.figures,
     }
     target = Target(
         f"{trial.name} index: recall@10 at a p50 under exact search's",
@@ -184,7 +177,6 @@ def _recall(trial: Trial, answers: Sequence[list[int]], kth: Doubles) -> float:
 def _batch(trial: Trial, exact: Any) -> dict[str, float]:
     """Queries per second, all in one call. Threads may cost more than they bring: both of exact
     search's figures are given, since ours sets FAISS to all cores itself."""
-    cores = os.cpu_count() or 1
 
     def ours() -> float:
         start = perf_counter()
@@ -203,7 +195,7 @@ def _batch(trial: Trial, exact: Any) -> dict[str, float]:
     contestants = {
         "catalens": ours,
         "exact, 1 thread": bare(1),
-        f"exact, {cores} threads": bare(cores),
+        f"exact, {cores()} threads": bare(cores()),
     }
     seconds = interleave_whole(contestants, rounds=ROUNDS)
     faiss.omp_set_num_threads(1)
@@ -212,8 +204,8 @@ def _batch(trial: Trial, exact: Any) -> dict[str, float]:
 
 def _curve(trial: Trial, kth: Doubles) -> list[dict[str, float]]:
     """Recall and latency with fewer and with more lists scanned than the build chose."""
-    generation: Any = trial.shop
-    generation = generation._generation
+    internals: Any = trial.shop
+    generation = internals._generation
     chosen = generation.point
     if trial.shop.manifest.index.kind == "exact":
         return []
@@ -244,20 +236,17 @@ def run(options: Options) -> Result:
     """Measure both indexes."""
     corpus = load_corpus(options.items)
     text, vector = build_text(corpus), build_vector(corpus)
-    figures, targets = {}, []
     with closing(Retriever.open(text, device="cpu")) as shop:
         raw = encoder_vectors(shop, corpus)
-        trial = text_trial(corpus, shop)
-        remembered: Any = shop
-        encoded = remembered._composer._encoder.encode(
-            ("", "text", query.encode()) for query in corpus.queries
-        )
-        figures["text"], target = measure(trial)
-        targets.append(target)
+        encoded, seconds = encode_queries(shop, corpus)
+        text_figures, text_target = measure(text_trial(corpus, shop, raw, encoded))
     with closing(Retriever.open(vector, device="cpu")) as shop:
-        queries = np.stack(list(encoded.values()))
-        figures["vector"], target = measure(vector_trial(corpus, shop, raw, queries))
-        targets.append(target)
+        vector_figures, vector_target = measure(vector_trial(corpus, shop, raw, encoded))
+    figures = {
+        "text": text_figures,
+        "vector": vector_figures,
+        "encode_query_p50_ms": rounded(float(np.median(seconds)) * 1e3),
+    }
     settings = {
         "dataset": "wordnet glosses",
         "queries": len(corpus.queries),
@@ -266,7 +255,7 @@ def run(options: Options) -> Result:
         "threads": 1,
         "seed": SEED,
     }
-    return Result("recall", settings, figures, targets)
+    return Result("recall", settings, figures, [text_target, vector_target])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

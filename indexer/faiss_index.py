@@ -96,6 +96,7 @@ class FaissIndex:
     def __init__(self, index: Any, *, gpu: bool) -> None:
         self._cpu = index
         self._gpu = _to_gpu(index) if gpu else None
+        self._unfiltered: dict[int, Any] = {}
 
     @classmethod
     def train(cls, plan: Plan, sample: Floats, *, gpu: bool) -> FaissIndex:
@@ -175,7 +176,12 @@ class FaissIndex:
             index = self._cpu  # GPU indexes ignore selectors and bound k and nprobe
         # The selector keeps a pointer to these bits, not a reference: `bits` must live on.
         bits = None if allowed is None else np.packbits(allowed, bitorder="little")
-        parameters = self._parameters(nprobe, bits)
+        if bits is not None:
+            parameters = self._parameters(nprobe, bits)
+        else:
+            parameters = self._unfiltered.get(nprobe)
+            if parameters is None:
+                parameters = self._unfiltered[nprobe] = self._parameters(nprobe, None)
         # Threads cost a single query more than they bring.
         threads = 1 if len(queries) < 8 else os.cpu_count() or 1
         if faiss.omp_get_max_threads() != threads:

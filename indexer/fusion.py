@@ -114,9 +114,9 @@ class SpaceTransform:
         """The block (d,) of the average item before items are centred."""
         return self._reduced(self.means[self.item])
 
-    def average_similarity(self, block: Floats) -> np.float32:
+    def average_similarity(self, block: Floats) -> float:
         """Cosine of an average item to a query's unit block (d,): 0 in a centred space."""
-        return np.float32(0) if self.centred else np.float32(block @ self.offset)
+        return 0.0 if self.centred else float(block @ self.offset)
 
     def _reduced(self, x: Floats) -> Floats:
         return x if self.components is None else x @ self.components

@@ -92,7 +92,7 @@ class Composer:
             for space, modality, block in found:
                 weight = part.weight * self._weight(query, space, modality)
                 if weight:
-                    block = block * np.float32(weight)
+                    block = block if weight == 1.0 else block * np.float32(weight)
                     blocks[space] = blocks[space] + block if space in blocks else block
         vector = self._generation.fusion.fuse_query(blocks)
         if float(vector @ vector) < _NOTHING:

@@ -192,10 +192,16 @@ class Retriever:
             if norm == 0:
                 columns.append([None] * len(rows))
                 continue
-            cosines = rows[:, where] @ (block / np.float32(norm * math.sqrt(fusion.weights[name])))
-            cosines += fusion.transforms[name].average_similarity(block / np.float32(norm))
+            block = block * np.float32(1 / norm)
+            scale = fusion.weights[name] ** -0.5
+            average = fusion.transforms[name].average_similarity(block)
             # Rows are half precision, so their blocks are unit length to about 0.0005.
-            columns.append([max(-1.0, min(1.0, cosine)) for cosine in cosines.tolist()])
+            columns.append(
+                [
+                    max(-1.0, min(1.0, c * scale + average))
+                    for c in (rows[:, where] @ block).tolist()
+                ]
+            )
         return columns
 
     def _check_k(self, k: int) -> None:

@@ -1,0 +1,214 @@
+"""Inputs encoded per second by a build, against the bare model calls on the same inputs.
+
+Rates of a build are of its stage `encode`, which reads, hashes, decodes, encodes and commits; a
+fresh folder each time, so that nothing is found in the embedding cache. It is held against
+
+- *model only*: `encoder.encode` on inputs that were read and decoded before the clock ran. For
+  sound the model is the decoding's last step, so there `prepare` of bytes in memory is counted.
+- *same calls in a loop*: read, `prepare` and `encode` batch by batch, in one thread;
+- the libraries' own documented way, which is what a user would write.
+
+All run in one process, warm, by turns, with as many threads as there are cores.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from time import monotonic, perf_counter
+from typing import Any
+
+from catalens import build_index
+from encoders import Encoder, Limits, encode_all, load_encoder, load_preset, read_bytes
+
+from .corpus import SEED
+from .encoding_inputs import Inputs, all_inputs
+from .harness import (
+    Options,
+    Result,
+    Target,
+    cores,
+    finish,
+    interleave_whole,
+    median,
+    parse_options,
+    pin_threads,
+    pinned_environment,
+    rounded,
+    say,
+)
+
+ROUNDS = 5
+RATIO = 0.9
+
+# A process that does nothing but build: what a user waits for, imports and models included.
+_CHILD = """
+import json, sys, catalens
+given = json.load(sys.stdin)
+catalens.build_index(given.pop("rows"), given.pop("out"), device="cpu", **given)
+"""
+
+
+class StageTimer:
+    """Progress that notes how long each stage took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._stage = ""
+        self._started = 0.0
+
+    def start(self, stage: str, total: int | None) -> None:
+        self._stage, self._started = stage, perf_counter()
+
+    def advance(self, steps: int) -> None:
+        """Steps do not matter."""
+
+    def finish(self) -> None:
+        self.seconds[self._stage] = perf_counter() - self._started
+
+
+class Builds:
+    """Builds of one catalog, each into a fresh folder; keeps what each took as a whole."""
+
+    def __init__(self, inputs: Inputs, folder: Path) -> None:
+        self._inputs = inputs
+        self._folder = folder
+        self._rows = inputs.rows()
+        self.whole: list[float] = []
+
+    def run(self) -> float:
+        """Build once; the seconds of its stage `encode`."""
+        timer = StageTimer()
+        summary = build_index(
+            self._rows, self._fresh(), device="cpu", progress=timer, **self._arguments()
+        )
+        encoded = sum(summary.encoded.values())
+        if encoded != len(self._inputs.values):
+            # Equal files are encoded once: the rates would not be of the same work.
+            say(f"  {encoded} of {len(self._inputs.values)} inputs were encoded by the build")
+        self.whole.append(summary.seconds)
+        return timer.seconds["encode"]
+
+    def run_process(self) -> float:
+        """Build once in a new process; its seconds from start to end."""
+        import orjson
+
+        given = {"rows": self._rows, "out": str(self._fresh()), **self._arguments()}
+        start = monotonic()
+        subprocess.run(
+            [sys.executable, "-c", _CHILD],
+            input=orjson.dumps(given, default=str),
+            env=pinned_environment(cores()),
+            check=True,
+        )
+        return monotonic() - start
+
+    def _arguments(self) -> dict[str, Any]:
+        return {self._inputs.modality: self._inputs.column, "media_root": self._inputs.media_root}
+
+    def _fresh(self) -> Path:
+        return Path(tempfile.mkdtemp(dir=self._folder))
+
+
+def timed(work: Callable[[], Any]) -> Callable[[], float]:
+    """`work` as a call that returns the seconds it took."""
+
+    def run() -> float:
+        start = perf_counter()
+        work()
+        return perf_counter() - start
+
+    return run
+
+
+def model_only(encoder: Encoder, inputs: Inputs) -> Callable[[], Any]:
+    """The model on prepared inputs; for sound, whose model is part of `prepare`, that too."""
+    if inputs.modality == "audio":
+        contents = list(inputs.contents())
+        return lambda: encode_all(
+            encoder, "audio", [encoder.prepare("audio", content) for content in contents]
+        )
+    prepared = [encoder.prepare(inputs.modality, content) for content in inputs.contents()]
+    return lambda: encode_all(encoder, inputs.modality, prepared)
+
+
+def plain_loop(encoder: Encoder, inputs: Inputs) -> Callable[[], Any]:
+    """Read, prepare and encode, one batch after the other."""
+
+    def run() -> None:
+        for start in range(0, len(inputs.values), encoder.batch_size):
+            batch = inputs.values[start : start + encoder.batch_size]
+            contents = (read_bytes(v) if isinstance(v, Path) else v.encode() for v in batch)
+            encoder.encode(inputs.modality, [encoder.prepare(inputs.modality, c) for c in contents])
+
+    return run
+
+
+def measure(inputs: Inputs, rounds: int) -> tuple[dict[str, Any], list[Target]]:
+    """One catalog: the build and all baselines, by turns."""
+    count = len(inputs.values)
+    say(f"{inputs.name}: {count:,} inputs, {rounds} rounds")
+    space = next(s for s in load_preset("local").spaces if s.item == inputs.modality)
+    encoder = load_encoder(space.encoders[inputs.modality], "cpu", Limits())
+    with tempfile.TemporaryDirectory(prefix="catalens-bench-") as temporary:
+        builds = Builds(inputs, Path(temporary))
+        baselines = {
+            "model only": model_only(encoder, inputs),
+            "same calls in a loop": plain_loop(encoder, inputs),
+            **{name: load(inputs.values) for name, load in inputs.library_loops.items()},
+        }
+        contestants = {"build": builds.run, **{n: timed(run) for n, run in baselines.items()}}
+        for call in contestants.values():
+            call()
+        builds.whole.clear()
+        seconds = interleave_whole(contestants, rounds=rounds)
+        process = median([builds.run_process() for _ in range(3)])
+    rates = {name: median([count / s for s in took]) for name, took in seconds.items()}
+    # Each round's ratio is of neighbours in time, which a median of rates is not.
+    ratios = {
+        name: median([bare / ours for ours, bare in zip(seconds["build"], took, strict=True)])
+        for name, took in seconds.items()
+        if name != "build"
+    }
+    figures = {
+        "inputs": count,
+        "per_second": rates,
+        "build_to": ratios,
+        "per_second_of_whole_build": rounded(count / median(builds.whole)),
+        "per_second_of_new_process": rounded(count / process),
+    }
+    targets = [
+        Target(
+            f"{inputs.name}: rate of a build's encoding to {name}",
+            f">= {RATIO:g}x",
+            f"{ratio:.2f}x ({rates['build']:,.0f}/s against {rates[name]:,.0f}/s)",
+            ratio >= RATIO,
+        )
+        for name, ratio in ratios.items()
+    ]
+    return figures, targets
+
+
+def run(options: Options) -> Result:
+    """Measure all catalogs."""
+    figures, targets = {}, []
+    for inputs in all_inputs(options.items):
+        figures[inputs.name], judged = measure(inputs, ROUNDS)
+        targets += judged
+    settings = {"preset": "local", "rounds": ROUNDS, "threads": cores(), "seed": SEED}
+    return Result("encoding", settings, figures, targets)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, write results, draw."""
+    options = parse_options("encoding", __doc__, arguments)
+    pin_threads(cores())
+    finish(run(options), options)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

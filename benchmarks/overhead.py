@@ -1,0 +1,148 @@
+"""What a search costs beyond the FAISS call that it makes, and where the difference goes.
+
+On WordNet's 10^5 vectors: `Retriever.search` by vector, query object, rescoring, explanation and
+metadata included, and by turns FAISS's own `search` with the same lists and candidates on the
+same index. Then each step of a search on its own, given what the step before it would give.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from catalens import Query, Retriever
+
+from .corpus import SEED, Corpus, build_text, build_vector, encode_queries, load_corpus
+from .harness import (
+    Options,
+    Result,
+    Target,
+    Timings,
+    finish,
+    interleave,
+    parse_options,
+    pin_threads,
+    rounded,
+    say,
+)
+
+K = 10
+ROUNDS = 5
+RATIO, EXTRA_MS = 1.5, 0.2
+
+Vectors = NDArray[np.float32]
+
+
+def steps(shop: Any, vectors: Vectors) -> dict[str, Callable[[int], Any]]:
+    """Each step of a search by the number of its query, its input computed beforehand."""
+    generation = shop._generation
+    searcher, point = generation.searcher, generation.point
+    count = point.candidates(K)
+    queries = [Query(vector=vector) for vector in vectors]
+    fused = np.stack([one.vector for one in shop._composer.compose(queries)])
+    _, candidates = searcher._index.search(fused, count, nprobe=point.nprobe)
+    candidates = [row[row >= 0] for row in candidates]
+    found = [
+        searcher._best(query, positions, searcher.rows.take(positions), K)
+        for query, positions in zip(fused, candidates, strict=True)
+    ]
+    numbers = [generation.row_numbers[positions].tolist() for positions, _, _ in found]
+    return {
+        "query object": lambda q: Query(vector=vectors[q]),
+        "compose": lambda q: shop._composer.compose([queries[q]]),
+        "candidates (FAISS and its wrapper)": lambda q: searcher._index.search(
+            fused[q : q + 1], count, nprobe=point.nprobe
+        ),
+        "read candidate rows (part of the next)": lambda q: searcher.rows.take(candidates[q]),
+        "read, rescore, sort": lambda q: searcher._best(
+            fused[q], candidates[q], searcher.rows.take(candidates[q]), K
+        ),
+        "similarities per space (part of hits)": lambda q: shop._similarities(
+            fused[q], found[q][2]
+        ),
+        "records, metadata (part of hits)": lambda q: shop._snapshot.records(numbers[q]),
+        "hits": lambda q: shop._hits(fused[q], frozenset(), K, *found[q]),
+    }
+
+
+def bare_call(shop: Any, vectors: Vectors) -> Callable[[int], Any]:
+    """The FAISS call that a search makes, with nothing of ours around it."""
+    generation = shop._generation
+    index, point = generation.searcher._index._cpu, generation.point
+    count = point.candidates(K)
+    fused = np.stack(
+        [one.vector for one in shop._composer.compose([Query(vector=v) for v in vectors])]
+    )
+    if isinstance(index, faiss.IndexFlat):
+        return lambda q: index.search(fused[q : q + 1], K)
+    parameters: Any = faiss.SearchParametersIVF()
+    parameters.nprobe = point.nprobe
+    return lambda q: index.search(fused[q : q + 1], count, params=parameters)
+
+
+def compare(shop: Retriever, vectors: Vectors) -> tuple[dict[str, Timings], dict[str, Timings]]:
+    """Whole search and bare call by turns; then the steps by turns."""
+    faiss.omp_set_num_threads(1)
+    whole = interleave(
+        {
+            "catalens": lambda q: shop.search(Query(vector=vectors[q]), k=K),
+            "bare FAISS": bare_call(shop, vectors),
+        },
+        len(vectors),
+        rounds=ROUNDS,
+    )
+    return whole, interleave(steps(shop, vectors), len(vectors), rounds=1)
+
+
+def run(options: Options) -> Result:
+    """Measure on the index of ready-made vectors."""
+    corpus: Corpus = load_corpus(options.items)
+    text, vector = build_text(corpus), build_vector(corpus)
+    with closing(Retriever.open(text, device="cpu")) as shop:
+        vectors, _ = encode_queries(shop, corpus)
+    with closing(Retriever.open(vector, device="cpu")) as shop:
+        say(f"{len(vectors):,} queries, ours and bare FAISS by turns")
+        whole, parts = compare(shop, vectors)
+        entry = shop.manifest.index
+        items = len(shop)
+    ours, bare = whole["catalens"], whole["bare FAISS"]
+    allowed = max(RATIO * bare.p50, bare.p50 + EXTRA_MS)
+    figures = {
+        "items": items,
+        "index": entry.factory,
+        "nprobe": entry.nprobe,
+        "k_factor": entry.k_factor,
+        "ratio_p50": rounded(ours.p50 / bare.p50),
+        "extra_p50_ms": rounded(ours.p50 - bare.p50),
+        "allowed_p50_ms": rounded(allowed),
+        "catalens": ours.summary(),
+        "bare FAISS": bare.summary(),
+        "step_p50_ms": {name: rounded(timings.p50) for name, timings in parts.items()},
+    }
+    target = Target(
+        "search with metadata at p50, against the bare FAISS call in it",
+        f"<= {RATIO:g}x or + {EXTRA_MS:g} ms, whichever is more",
+        f"{ours.p50:.3f} ms against {bare.p50:.3f} ms: {ours.p50 / bare.p50:.2f}x, "
+        f"+ {ours.p50 - bare.p50:.3f} ms",
+        ours.p50 <= allowed,
+    )
+    settings = {"dataset": "wordnet glosses", "k": K, "rounds": ROUNDS, "threads": 1, "seed": SEED}
+    return Result("overhead", settings, figures, [target])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run, write results, draw."""
+    options = parse_options("overhead", __doc__, arguments)
+    pin_threads(1)
+    finish(run(options), options)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
