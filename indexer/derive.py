@@ -73,7 +73,8 @@ class Deriver:
         files = self._write_rows(folder, fusion)
         files[folder.FUSION] = _entry(write_file(folder.path(folder.FUSION), fusion.dump()))
         rows = Rows(folder.path(folder.ROWS), folder.path(folder.ROW_CHECKSUMS), fusion.dimension)
-        plan = Plan.choose(self._n, fusion.dimension, gpu=gpu)
+        starts = [where.start for where in fusion.blocks.values()]
+        plan = Plan.choose(self._n, fusion.dimension, starts, gpu=gpu)
         index = self._build_index(plan, rows, gpu=gpu)
         files[folder.INDEX] = _entry(write_file(folder.path(folder.INDEX), index.serialize()))
         self._progress.start("measure recall", 1)
@@ -199,6 +200,7 @@ def _index_entry(plan: Plan, measured: MeasuredPoint) -> IndexEntry:
     return IndexEntry(
         kind=plan.kind,
         factory=plan.factory,
+        dimension=plan.dimension,
         lists=plan.lists,
         code_bytes=plan.code_bytes,
         nprobe=measured.point.nprobe,

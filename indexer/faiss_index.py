@@ -8,7 +8,9 @@ only choose candidates; scores come from the exact rows (`searcher.py`).
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +30,7 @@ _TRAIN_PER_LIST = 64
 _MIN_TRAIN = 32_768
 _SEED = 1234
 # FAISS's GPU IVF-PQ knows these numbers of sub-quantizers only, and at most this k and nprobe.
-_GPU_SUBQUANTIZERS = (96, 64, 56, 48, 32, 28, 24, 20, 16, 12, 8, 4, 3, 2, 1)
+_GPU_SUBQUANTIZERS = (1, 2, 3, 4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 96)
 GPU_MAX_K = 2048
 
 
@@ -41,31 +43,54 @@ def _faiss() -> Any:
 
 @dataclass(frozen=True)
 class Plan:
-    """The index a catalog of `n` fused vectors of `dimension` gets.
+    """The index that a catalog gets.
 
-    `factory` is FAISS's own name for it; `lists` is 1 for an exact index, which is one list that
-    is always scanned whole. `code_bytes` is the size of one code.
+    `factory` is FAISS's own name for it and `dimension` what it is made for: vectors that are
+    shorter are padded with zeros. `lists` is 1 for an exact index, which is one list that is always
+    scanned whole. `code_bytes` is the size of one code.
     """
 
     kind: str
     factory: str
+    dimension: int
     lists: int
     code_bytes: int
     train_rows: int
 
     @classmethod
-    def choose(cls, n: int, dimension: int, *, gpu: bool) -> Plan:
-        """Choose by size: exact below `EXACT_BELOW` rows, IVF-PQ from there on."""
+    def choose(cls, n: int, dimension: int, starts: Sequence[int], *, gpu: bool) -> Plan:
+        """Choose by size: exact below `EXACT_BELOW` rows, IVF-PQ from there on.
+
+        Args:
+            n: rows.
+            dimension: of the fused vectors.
+            starts: where the blocks of the spaces start in them.
+            gpu: whether the index must be one that FAISS can clone to a GPU.
+        """
         if n < EXACT_BELOW:
-            return cls("exact", "Flat", 1, 4 * dimension, 0)
+            return cls("exact", "Flat", dimension, 1, 4 * dimension, 0)
         # About 1.5 sqrt(n) lists, a power of two: coarse search and list scan cost the same.
         lists = 1 << round(np.log2(1.5 * np.sqrt(n)))
         train = min(n, max(_MIN_TRAIN, _TRAIN_PER_LIST * lists))
         if gpu:
-            m = next(m for m in _GPU_SUBQUANTIZERS if dimension % m == 0)
-            return cls("ivf-pq", f"IVF{lists},PQ{m}x8np", lists, m, train)
+            m, width = _gpu_code(dimension, starts)
+            return cls("ivf-pq", f"IVF{lists},PQ{m}x8np", m * width, lists, m, train)
         m = dimension // BLOCK_ALIGNMENT
-        return cls("ivf-pq", f"IVF{lists},PQ{m}x4fs", lists, -(-m // 2), train)
+        return cls("ivf-pq", f"IVF{lists},PQ{m}x4fs", dimension, lists, -(-m // 2), train)
+
+
+def _gpu_code(dimension: int, starts: Sequence[int]) -> tuple[int, int]:
+    """Number and width of sub-vectors: as narrow as a GPU can have, none across two spaces."""
+    aligned = math.gcd(*starts) or dimension
+    width = BLOCK_ALIGNMENT
+    while width <= aligned:
+        if aligned % width == 0:
+            for m in _GPU_SUBQUANTIZERS:
+                if m * width >= dimension:
+                    return m, width
+        width *= 2
+    # So many dimensions, so oddly cut: wide sub-vectors that straddle, which rescoring mends.
+    return _GPU_SUBQUANTIZERS[-1], -(-dimension // _GPU_SUBQUANTIZERS[-1])
 
 
 def gpu_count() -> int:
@@ -104,17 +129,17 @@ class FaissIndex:
         the same index."""
         faiss = _faiss()
 
-        index = faiss.index_factory(sample.shape[1], plan.factory, faiss.METRIC_INNER_PRODUCT)
+        index = faiss.index_factory(plan.dimension, plan.factory, faiss.METRIC_INNER_PRODUCT)
         if plan.kind == "ivf-pq":
             index.cp.spherical = True
             index.cp.seed = _SEED
-            # Four times what FAISS thinks enough would not change recall; its warning would
-            # only frighten.
+            # FAISS warns of fewer points than it likes; the recall that is measured after the
+            # training says whether they were enough.
             index.cp.min_points_per_centroid = 1
             index.pq.cp.min_points_per_centroid = 1
         trained = cls(index, gpu=gpu)
         if not index.is_trained:
-            trained._active.train(sample)
+            trained._active.train(trained._padded(sample))
         return trained
 
     @property
@@ -123,7 +148,11 @@ class FaissIndex:
 
     def add(self, vectors: Floats) -> None:
         """Append float32 (m, D) at the next positions."""
-        self._active.add(vectors)
+        self._active.add(self._padded(vectors))
+
+    def _padded(self, vectors: Floats) -> Floats:
+        missing = int(self._cpu.d) - vectors.shape[1]
+        return vectors if missing == 0 else np.pad(vectors, ((0, 0), (0, missing)))
 
     def __len__(self) -> int:
         return int(self._active.ntotal)
@@ -186,7 +215,7 @@ class FaissIndex:
         threads = 1 if len(queries) < 8 else os.cpu_count() or 1
         if faiss.omp_get_max_threads() != threads:
             faiss.omp_set_num_threads(threads)
-        scores, positions = index.search(queries, k, params=parameters)
+        scores, positions = index.search(self._padded(queries), k, params=parameters)
         return scores, positions
 
     def _parameters(self, nprobe: int, bits: NDArray[np.uint8] | None) -> Any:
@@ -200,4 +229,7 @@ class FaissIndex:
 
 def _to_gpu(index: Any) -> Any:
     faiss = _faiss()
-    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
+    options = faiss.GpuClonerOptions()
+    # Look-up tables of more than 56 sub-quantizers do not fit a GPU's shared memory in float32.
+    options.useFloat16 = True
+    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index, options)

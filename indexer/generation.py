@@ -40,7 +40,7 @@ class Generation:
         )
         entry = manifest.index
         self.point = OperatingPoint(entry.nprobe, entry.k_factor)
-        plan = Plan(entry.kind, entry.factory, entry.lists, entry.code_bytes, 0)
+        plan = Plan(entry.kind, entry.factory, entry.dimension, entry.lists, entry.code_bytes, 0)
         index = FaissIndex.deserialize(read_checked(layout, manifest, layout.INDEX), gpu=gpu)
         check_size(layout, manifest, layout.ROWS)
         check_hash(layout, manifest, layout.ROW_CHECKSUMS)

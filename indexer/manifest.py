@@ -45,6 +45,7 @@ class IndexEntry(_Strict):
 
     kind: str
     factory: str
+    dimension: int
     lists: int
     code_bytes: int
     nprobe: int

@@ -12,67 +12,16 @@ import torch
 
 from encoders import Encoder, EncoderSpec, ModelLoadError, encode_all, load_encoder
 from encoders.clap import windows_of
+from tests.checkpoints import tiny_clap
 
 Save = Callable[..., bytes]
 Tone = Callable[..., Any]
 TEXTS = ["a dog barks", "quiet piano", "rain on a tin roof, and thunder far away " * 40]
 
 
-def checkpoint(path: Path, fusion: bool = False) -> Path:
-    """Save a small CLAP with random weights, its feature extractor and a tokenizer trained here."""
-    from tokenizers import Tokenizer
-    from tokenizers.models import BPE
-    from tokenizers.pre_tokenizers import ByteLevel
-    from tokenizers.processors import RobertaProcessing
-    from tokenizers.trainers import BpeTrainer
-    from transformers import (
-        ClapConfig,
-        ClapFeatureExtractor,
-        ClapModel,
-        RobertaTokenizerFast,
-    )
-
-    torch.manual_seed(0)
-    audio: dict[str, Any] = {
-        "hidden_size": 64,
-        "patch_embeds_hidden_size": 8,
-        "depths": [1, 1, 1, 1],
-        "num_attention_heads": [1, 1, 2, 2],
-        "num_hidden_layers": 4,
-        "enable_fusion": fusion,
-        "fusion_type": "aff_2d" if fusion else None,
-    }
-    text = {
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-        "vocab_size": 600,
-        "max_position_embeddings": 66,
-    }
-    config = ClapConfig(text_config=text, audio_config=audio, projection_dim=40)
-    ClapModel(config).eval().save_pretrained(path)
-    ClapFeatureExtractor(truncation="fusion" if fusion else "rand_trunc").save_pretrained(path)
-    raw = Tokenizer(BPE(unk_token="<unk>"))
-    raw.pre_tokenizer = ByteLevel(add_prefix_space=False)
-    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    raw.train_from_iterator(
-        TEXTS,
-        BpeTrainer(
-            vocab_size=400,
-            special_tokens=special,
-            show_progress=False,
-            initial_alphabet=ByteLevel.alphabet(),
-        ),
-    )
-    raw.post_processor = RobertaProcessing(("</s>", 2), ("<s>", 0))
-    RobertaTokenizerFast(tokenizer_object=raw).save_pretrained(path)
-    return path
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return checkpoint(tmp_path_factory.mktemp("clap"))
+    return tiny_clap(tmp_path_factory.mktemp("clap"))
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +108,7 @@ def test_windows_are_spread_in_bounded_memory() -> None:
 
 
 def test_fusion_models_are_deterministic(tmp_path: Path, tone: Tone, clip: Save) -> None:
-    encoder = load(checkpoint(tmp_path, fusion=True))
+    encoder = load(tiny_clap(tmp_path, fusion=True))
     content = clip(tone(12, 48_000), 48_000)
     once, again = (encoder.encode("audio", [encoder.prepare("audio", content)]) for _ in range(2))
     np.testing.assert_array_equal(once, again)

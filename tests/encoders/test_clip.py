@@ -11,29 +11,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 
 from encoders import EncoderPool, EncoderSpec, ModelLoadError, encode_all, load_encoder
+from tests.checkpoints import CLIP_CONFIG, tiny_open_clip
 
-CONFIG = {
-    "embed_dim": 48,
-    "vision_cfg": {"image_size": 64, "layers": 2, "width": 64, "head_width": 32, "patch_size": 16},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
-}
 TEXTS = ["a red shoe", "Größe 42", "an album of quiet piano " * 40]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import open_clip
-
-    path = tmp_path_factory.mktemp("clip")
-    torch.manual_seed(0)
-    model = open_clip.CLIP(**CONFIG)
-    save_file(model.state_dict(), path / "open_clip_model.safetensors")
-    config = {"model_cfg": CONFIG, "preprocess_cfg": {}}
-    (path / "open_clip_config.json").write_text(json.dumps(config))
-    return path
+    return tiny_open_clip(tmp_path_factory.mktemp("clip"))
 
 
 def spec(folder: Path) -> EncoderSpec:
@@ -103,7 +90,7 @@ def test_fingerprint_is_of_the_weights(folder: Path, tmp_path: Path) -> None:
 def test_a_named_model_with_a_checkpoint_file(folder: Path, tmp_path: Path) -> None:
     import open_clip
 
-    (tmp_path / "tiny-test.json").write_text(json.dumps(CONFIG))
+    (tmp_path / "tiny-test.json").write_text(json.dumps(CLIP_CONFIG))
     open_clip.add_model_config(tmp_path / "tiny-test.json")
     options = {
         "kind": "open-clip",

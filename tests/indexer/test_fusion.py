@@ -50,9 +50,7 @@ def test_inner_product_is_the_weighted_sum_of_cosines(case: dict[str, Any]) -> N
     rng = np.random.default_rng(case["seed"])
     names = [f"s{n}" for n in range(len(case["dims"]))]
     raw = {name: random_units(rng, 30, d) for name, d in zip(names, case["dims"], strict=True)}
-    transforms = {
-        name: SpaceTransform.fit({"text": raw[name]}, spec(name)) for name in names
-    }
+    transforms = {name: SpaceTransform.fit({"text": raw[name]}, spec(name)) for name in names}
     fusion = ConcatFusion(transforms, dict(zip(names, case["defaults"], strict=True)))
     has = dict(zip(names, case["in_item"], strict=True))
     items = fusion.fuse_items(
