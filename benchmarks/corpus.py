@@ -176,6 +176,7 @@ def _code() -> str:
     """Names the code that decides what an index is: ours, and FAISS's."""
     digest = hashlib.sha256(faiss.__version__.encode())
     for package in (encoders, indexer):
-        for file in sorted(Path(package.__path__[0]).rglob("*.py")):
-            digest.update(file.read_bytes())
+        for file in sorted(Path(package.__path__[0]).rglob("*.*")):
+            if file.suffix in (".py", ".json"):
+                digest.update(file.read_bytes())
     return digest.hexdigest()

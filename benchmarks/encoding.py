@@ -30,18 +30,16 @@ from .harness import (
     Options,
     Result,
     Target,
+    command,
     cores,
-    finish,
     interleave_whole,
     median,
-    parse_options,
-    pin_threads,
     pinned_environment,
     rounded,
     say,
 )
 
-ROUNDS = 5
+ROUNDS = 3
 RATIO = 0.9
 
 # A process that does nothing but build: what a user waits for, imports and models included.
@@ -204,10 +202,7 @@ def run(options: Options) -> Result:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, write results, draw."""
-    options = parse_options("encoding", __doc__, arguments)
-    pin_threads(cores())
-    finish(run(options), options)
-    return 0
+    return command("encoding", __doc__, run, threads=cores(), arguments=arguments)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from encoders.errors import CatalensError
+
 RESULTS = Path(__file__).parent / "results"
 """Where measured results are kept; they belong to the repository."""
 TRIALS = Path("build/benchmarks")
@@ -44,6 +46,7 @@ _PACKAGES = (
     "pillow",
     "soundfile",
 )
+_LOAD_AT_START = os.getloadavg()[0]
 _PERCENTILES = (1, *range(5, 100, 5), 99)
 
 Floats = NDArray[np.float64]
@@ -51,7 +54,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Target:
-    """One promise and how it came out; a target without `met` is not judged."""
+    """One promise and how it came out."""
 
     name: str
     target: str
@@ -203,7 +206,7 @@ def machine() -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cores": cores(),
         "ram_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "load_before": rounded(os.getloadavg()[0], 3),
+        "load_at_start": rounded(_LOAD_AT_START, 3),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "libraries": _versions(),
@@ -288,8 +291,22 @@ def options_from(given: argparse.Namespace) -> Options:
     return Options(given.items, given.out or default, not given.json_only)
 
 
-def finish(result: Result, options: Options) -> None:
-    """Write a result and its pictures, and say on stderr how the targets came out."""
+def command(
+    name: str,
+    doc: str | None,
+    measure: Callable[[Options], Result],
+    *,
+    threads: int,
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """A benchmark's command line: run, write results, draw, say how the targets came out."""
+    options = parse_options(name, doc, arguments)
+    pin_threads(threads)
+    try:
+        result = measure(options)
+    except CatalensError as error:
+        say(f"error: {error}")
+        return error.exit_code
     path = result.write(options.out)
     if options.plots:
         from .figures import draw
@@ -300,6 +317,7 @@ def finish(result: Result, options: Options) -> None:
         verdict = "met" if target.met else "MISSED"
         say(f"{verdict:>6}  {target.name}: {target.measured} (target: {target.target})")
     say(f"wrote {path}")
+    return 0
 
 
 def say(line: str) -> None:

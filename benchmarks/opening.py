@@ -24,10 +24,8 @@ from .harness import (
     Options,
     Result,
     Target,
-    finish,
+    command,
     median,
-    parse_options,
-    pin_threads,
     pinned_environment,
     rounded,
     say,
@@ -128,10 +126,7 @@ def run(options: Options) -> Result:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, write results, draw."""
-    options = parse_options("opening", __doc__, arguments)
-    pin_threads(1)
-    finish(run(options), options)
-    return 0
+    return command("opening", __doc__, run, threads=1, arguments=arguments)
 
 
 if __name__ == "__main__":

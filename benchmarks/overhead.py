@@ -24,10 +24,8 @@ from .harness import (
     Result,
     Target,
     Timings,
-    finish,
+    command,
     interleave,
-    parse_options,
-    pin_threads,
     rounded,
     say,
 )
@@ -138,10 +136,7 @@ def run(options: Options) -> Result:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, write results, draw."""
-    options = parse_options("overhead", __doc__, arguments)
-    pin_threads(1)
-    finish(run(options), options)
-    return 0
+    return command("overhead", __doc__, run, threads=1, arguments=arguments)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,10 @@ from . import toy_encoders
 
 Floats = NDArray[np.float32]
 
-WORDS = "red green blue round square large small old new wooden steel paper glass soft loud".split()
+WORDS = (
+    *("red", "green", "blue", "round", "square", "large", "small", "old"),
+    *("new", "wooden", "steel", "paper", "glass", "soft", "loud"),
+)
 
 
 def toy_preset(**options: Any) -> dict[str, Any]:

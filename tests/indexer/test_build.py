@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -230,14 +231,21 @@ def test_catalog_without_a_usable_row_leaves_the_old_index(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     "foreign",
-    ["notes.txt", "store/data.txt", "photos/one.jpg", "generations/photos/one.jpg", ".hidden"],
+    [
+        "notes.txt",
+        "store/data.txt",
+        "photos/one.jpg",
+        ".hidden",
+        pytest.param(
+            "generations/photos/one.jpg",
+            marks=pytest.mark.xfail(strict=True, reason="a foreign `generations` is swept away"),
+        ),
+    ],
 )
 def test_folder_that_is_no_index_is_left_alone(tmp_path: Path, foreign: str) -> None:
     kept = tmp_path / "mine" / foreign
     kept.parent.mkdir(parents=True)
     kept.write_text("mine")
-    if foreign.startswith("generations"):
-        pytest.xfail("build.py sweeps a foreign folder of that name: the files are deleted")
     with pytest.raises(OutputFolderError, match="expected"):
         build_vectors(tmp_path / "mine", clustered(3, 4))
     assert [p for p in (tmp_path / "mine").rglob("*") if p.is_file()] == [kept]
@@ -377,6 +385,7 @@ def test_opening_while_builds_publish_never_fails(tmp_path: Path) -> None:
     assert len(sizes) > 2 and sizes <= set(range(20, 45))
 
 
+@pytest.mark.xfail(strict=True, reason="a generation swept under verify is called damage")
 def test_verify_during_a_rebuild_finds_nothing_wrong(tmp_path: Path) -> None:
     build_toy(tmp_path / "index", toy_rows(30))
 
@@ -391,12 +400,7 @@ def test_verify_during_a_rebuild_finds_nothing_wrong(tmp_path: Path) -> None:
         def advance(self, steps: int) -> None:
             return
 
-    try:
-        problems = verify_index(tmp_path / "index", progress=Rebuild("", 0)).problems
-    except CatalensError as error:
-        problems = [str(error)]
-    if problems:
-        pytest.xfail(f"a generation swept under verify is called damage: {problems[0]}")
+    assert verify_index(tmp_path / "index", progress=Rebuild("", 0)).problems == []
 
 
 def test_several_inputs_are_pooled(tmp_path: Path) -> None:
@@ -444,6 +448,9 @@ def test_unfinished_folders_are_swept(tmp_path: Path) -> None:
     assert [path.name for path in generations.iterdir()] == ["000010"]
 
 
+@pytest.mark.xfail(
+    strict=True, raises=StoreUnavailableError, reason="no edition is dropped while a view is open"
+)
 def test_open_retriever_does_not_hinder_many_rebuilds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -457,13 +464,14 @@ def test_open_retriever_does_not_hinder_many_rebuilds(
             if held is not None:
                 held.close()
             held = fresh
-    except StoreUnavailableError as error:
-        pytest.xfail(f"editions are never dropped while a view is open: {error}")
     finally:
         if held is not None:
             held.close()
 
 
+@pytest.mark.xfail(
+    strict=True, raises=StoreUnavailableError, reason="handles of dropped editions stay open"
+)
 def test_rebuilds_elsewhere_do_not_exhaust_a_long_lived_reader(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -485,22 +493,17 @@ def test_rebuilds_elsewhere_do_not_exhaust_a_long_lived_reader(
             fresh = Retriever.open(tmp_path / "index")
             held.close()
             held = fresh
-    except StoreUnavailableError as error:
-        pytest.xfail(f"handles of dropped editions are never closed: {error}")
     finally:
         held.close()
         builder.communicate(timeout=60)
 
 
+@pytest.mark.xfail(strict=True, reason="the build goes into the deleted store and says nothing")
 def test_index_deleted_under_an_open_retriever_can_be_built_again(tmp_path: Path) -> None:
-    import shutil
-
     build_vectors(tmp_path / "index", clustered(5, 8))
     with Retriever.open(tmp_path / "index"):
         shutil.rmtree(tmp_path / "index")
         build_vectors(tmp_path / "index", clustered(6, 8))
-        if not IndexLayout(tmp_path / "index").store_data.exists():
-            pytest.xfail("the build went into the deleted store and said nothing")
         with Retriever.open(tmp_path / "index") as retriever:
             assert len(retriever) == 6
 

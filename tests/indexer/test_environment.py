@@ -301,7 +301,8 @@ if os.fork() == 0:
     os._exit(0)
 os.wait()
 show = "import lmdb, sys; print(lmdb.open(sys.argv[1]).readers())"
-print(subprocess.run([sys.executable, "-c", show, sys.argv[1]], capture_output=True).stdout.decode())
+shown = subprocess.run([sys.executable, "-c", show, sys.argv[1]], capture_output=True)
+print(shown.stdout.decode())
 """
 
 

@@ -34,17 +34,22 @@ def one_cone() -> np.ndarray:
 
 # The vector of an item need not be its own best match: rows are rounded to half precision, and
 # those of a plain-cosine space are not of unit length.
+false_alarm = pytest.mark.xfail(strict=True, reason="a sound item is called not found")
+crash = pytest.mark.xfail(strict=True, raises=IndexError, reason="a search without any hit")
+
+
 @pytest.mark.parametrize(
     "vectors",
     [
-        lambda: clustered(500, 32),
-        near_duplicates,
-        one_cone,
-        lambda: clustered(5200, 3),
-        lambda: np.ones((40, 8), dtype=np.float32),
-        lambda: np.ones((5200, 16), dtype=np.float32),
+        pytest.param(lambda: clustered(500, 32), id="clusters"),
+        pytest.param(near_duplicates, id="near-duplicates", marks=false_alarm),
+        pytest.param(one_cone, id="one-cone", marks=false_alarm),
+        pytest.param(lambda: clustered(5200, 3), id="large-3d", marks=false_alarm),
+        pytest.param(lambda: np.ones((40, 8), dtype=np.float32), id="identical"),
+        pytest.param(
+            lambda: np.ones((5200, 16), dtype=np.float32), id="large-identical", marks=crash
+        ),
     ],
-    ids=["clusters", "near-duplicates", "one-cone", "large-3d", "identical", "large-identical"],
 )
 def test_sound_vectors_have_no_problem(tmp_path: Path, vectors: Callable[[], np.ndarray]) -> None:
     build_vectors(tmp_path / "index", vectors())
@@ -63,7 +68,21 @@ def first_key(transaction: WriteTransaction, database: str) -> bytes:
     return next(key for key, _ in transaction.scan(database))
 
 
-@pytest.mark.parametrize("database", ["ids.1", "records.1", "embeddings", "postings.1", "fields.1"])
+unchecked = pytest.mark.xfail(
+    strict=True, reason="postings are said to be checked against records, and are not"
+)
+
+
+@pytest.mark.parametrize(
+    "database",
+    [
+        "ids.1",
+        "records.1",
+        "embeddings",
+        pytest.param("postings.1", marks=unchecked),
+        pytest.param("fields.1", marks=unchecked),
+    ],
+)
 def test_lost_entry_is_found(tmp_path: Path, database: str) -> None:
     build_toy(tmp_path / "index", toy_rows(30))
 
@@ -71,8 +90,6 @@ def test_lost_entry_is_found(tmp_path: Path, database: str) -> None:
         transaction.delete(database, first_key(transaction, database))
 
     problems = meddled(tmp_path / "index", lose)
-    if not problems and database in ("postings.1", "fields.1"):
-        pytest.xfail("verify promises postings checked against records, and does not look")
     assert problems
 
 

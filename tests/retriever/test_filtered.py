@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,7 @@ def tables() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def retriever(
-    tmp_path_factory: pytest.TempPathFactory, tables: list[dict[str, Any]]
-) -> Any:
+def retriever(tmp_path_factory: pytest.TempPathFactory, tables: list[dict[str, Any]]) -> Any:
     with Retriever.open(build(tmp_path_factory.mktemp("filters") / "index", tables)) as opened:
         yield opened
 
@@ -105,10 +104,7 @@ def test_metadata_of_any_catalog(tmp_path_factory: pytest.TempPathFactory, data:
     drawn = data.draw(st.lists(metadata, min_size=1, max_size=30))
     folder = build(tmp_path_factory.mktemp("any") / "index", drawn)
     known = {
-        name
-        for table in drawn
-        for name, value in table.items()
-        if not isinstance(value, dict)
+        name for table in drawn for name, value in table.items() if not isinstance(value, dict)
     }
     with Retriever.open(folder) as opened:
         assert set(opened.fields()) == known
@@ -125,6 +121,7 @@ def test_metadata_of_any_catalog(tmp_path_factory: pytest.TempPathFactory, data:
             }
 
 
+@pytest.mark.xfail(strict=True, reason="keys beyond 280 bytes order by digest, nobody looks again")
 @pytest.mark.parametrize("order", ["<", "<=", ">", ">="])
 def test_ranges_of_strings_that_share_280_bytes(tmp_path: Path, order: str) -> None:
     base = "x" * 300
@@ -134,8 +131,7 @@ def test_ranges_of_strings_that_share_280_bytes(tmp_path: Path, order: str) -> N
     with Retriever.open(folder) as opened:
         hits = opened.search(Query(vector=np.ones(6)), len(tables), where=str(predicate))
     expected = {str(n) for n, table in enumerate(tables) if matches(predicate, table)}
-    if {hit.id for hit in hits} != expected:
-        pytest.xfail("keys of strings beyond 280 bytes order by digest, and nobody looks again")
+    assert {hit.id for hit in hits} == expected
 
 
 def test_filters_that_do_not_read_or_know_the_field(retriever: Retriever) -> None:
@@ -156,12 +152,8 @@ def test_catalog_without_metadata_has_no_field(tmp_path: Path) -> None:
             opened.search(Query(vector=np.ones(6)), 1, where="a = 1")
 
 
+@pytest.mark.xfail(strict=True, raises=struct.error, reason="its length is packed in 16 bits")
 def test_field_name_of_any_length_costs_at_most_its_row(tmp_path: Path) -> None:
-    import struct
-
-    try:
-        folder = build(tmp_path / "index", [{"f" * 70_000: 1}, {"price": 2}])
-    except struct.error as error:
-        pytest.xfail(f"the length of a field's name is packed in 16 bits: {error}")
+    folder = build(tmp_path / "index", [{"f" * 70_000: 1}, {"price": 2}])
     with Retriever.open(folder) as opened:
         assert "price" in opened.fields()
