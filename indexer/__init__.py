@@ -7,6 +7,7 @@ from .layout import IndexLayout
 from .manifest import Manifest, SpaceEntry
 from .postings import StoredPostings
 from .progress import Progress
+from .searcher import Selection
 from .spaces import kind_of_input
 from .store import Snapshot, Store
 from .verify import VerifyReport, verify_index
@@ -17,6 +18,7 @@ __all__ = [
     "IndexLayout",
     "Manifest",
     "Progress",
+    "Selection",
     "Snapshot",
     "SpaceEntry",
     "Store",

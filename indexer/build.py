@@ -28,10 +28,8 @@ from .layout import IndexLayout
 from .lock import writer_lock
 from .manifest import FORMAT, CatalogEntry, Manifest, SpaceEntry
 from .progress import Progress, Silent
-from .spaces import Reach, reaches, specs_for, vector_dimensions
+from .spaces import Reach, peek, reaches, specs_for
 from .store import Current, Snapshot, Store
-
-_PEEKED = 1000
 
 
 @dataclass(frozen=True)
@@ -116,8 +114,8 @@ def build_index(
     opened = open_catalog(catalog, columns=columns, media_root=_path(media_root))
     limits = limits or Limits()
     layout = IndexLayout(Path(out))
-    _check_folder(layout)
     with translated_os_errors(f"index {layout.root}"):
+        _check_folder(layout)
         layout.root.mkdir(parents=True, exist_ok=True)
         layout.generations.mkdir(exist_ok=True)
         with writer_lock(layout.lock):
@@ -146,10 +144,7 @@ class _Build:
 
     def run(self, preset: Any, *, strict: bool) -> BuildSummary:
         items = self._catalog.items()
-        first = list(islice(items, _PEEKED))
-        dimensions = vector_dimensions(
-            self._catalog.columns, (i for i in first if isinstance(i, Item))
-        )
+        dimensions, first = peek(self._catalog.columns, items)
         specs = specs_for(preset, self._catalog.columns, dimensions)
         ways = reaches(specs, EncoderPool(self._device, self._limits))
         store = Store.create(self._layout)
@@ -253,17 +248,12 @@ class _Build:
 
     def _next_generation(self, store: Store) -> int:
         """A number above every folder there is and the one that is current."""
-        numbers = [
-            int(path.name.partition(".")[0])
-            for path in self._layout.generations.iterdir()
-            if path.name.partition(".")[0].isdigit()
-        ]
-        return max(numbers, default=0) + 1
+        return max(self._layout.generation_folders().values(), default=0) + 1
 
     def _sweep_generations(self, current: int) -> None:
         """Remove what is no longer named; readers that hold a generation keep its open files."""
         keep = self._layout.generation(current).root
-        for path in self._layout.generations.iterdir():
+        for path in self._layout.generation_folders():
             if path != keep:
                 shutil.rmtree(path, ignore_errors=True)
 
@@ -283,10 +273,13 @@ def _check_folder(layout: IndexLayout) -> None:
     root = layout.root
     if root.is_dir():
         others = {p.name for p in root.iterdir()} - {"store", "generations", "writer.lock"}
-        foreign = not layout.store_data.exists() and (root / "store").exists()
-        if not others and not foreign:
+        if not layout.store_data.is_file():
+            # A build that was stopped before it had a store leaves these folders empty.
+            named = [f for f in (layout.store, layout.generations) if f.exists()]
+            others |= {f.name for f in named if not f.is_dir() or any(f.iterdir())}
+        if not others:
             return
-        got = f"{root} with {sorted(others)[:5]}" if others else f"{root} with a foreign store"
+        got = f"{root} with {', '.join(sorted(others)[:5])}"
     elif not root.exists():
         return
     else:

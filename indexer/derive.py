@@ -128,26 +128,18 @@ class Deriver:
 
     def _write_rows(self, folder: GenerationLayout, fusion: ConcatFusion) -> dict[str, FileEntry]:
         self._progress.start("fuse", self._n)
-        writer = RowWriter(
-            folder.path(folder.ROWS), folder.path(folder.ROW_CHECKSUMS), fusion.dimension
-        )
         numbers = np.empty(self._n, dtype="<u4")
         done = 0
-        for chunk in _chunks(self._snapshot.scan_inputs()):
-            inputs = [one for _, one in chunk]
-            blocks = {}
-            for spec in self.specs:
-                pooled, found = self._pooled(spec.name, spec.item, inputs)
-                self._check(spec.name, found, done)
-                block = fusion.transforms[spec.name].item_blocks(pooled)
-                block[~found] = 0
-                blocks[spec.name] = block
-            writer.write(fusion.fuse_items(blocks))
-            numbers[done : done + len(chunk)] = [row for row, _ in chunk]
-            done += len(chunk)
-            self._progress.advance(len(chunk))
+        with RowWriter(
+            folder.path(folder.ROWS), folder.path(folder.ROW_CHECKSUMS), fusion.dimension
+        ) as writer:
+            for chunk in _chunks(self._snapshot.scan_inputs()):
+                writer.write(fusion.fuse_items(self._blocks(fusion, chunk, done)))
+                numbers[done : done + len(chunk)] = [row for row, _ in chunk]
+                done += len(chunk)
+                self._progress.advance(len(chunk))
+            rows, checksums = writer.close()
         self._progress.finish()
-        rows, checksums = writer.close()
         mask = np.stack([self._has[spec.name] for spec in self.specs], axis=1).astype(np.uint8)
         return {
             folder.ROWS: _entry(rows),
@@ -157,6 +149,19 @@ class Deriver:
             ),
             folder.MASK: _entry(write_file(folder.path(folder.MASK), mask.tobytes())),
         }
+
+    def _blocks(
+        self, fusion: ConcatFusion, chunk: list[tuple[int, Inputs]], start: int
+    ) -> dict[str, Floats]:
+        """Blocks of the rows from `start` on, zero where an item has none."""
+        inputs = [one for _, one in chunk]
+        blocks = {}
+        for spec in self.specs:
+            pooled, found = self._pooled(spec.name, spec.item, inputs)
+            self._check(spec.name, found, start)
+            blocks[spec.name] = fusion.transforms[spec.name].item_blocks(pooled)
+            blocks[spec.name][~found] = 0
+        return blocks
 
     def _check(self, space: str, found: NDArray[np.bool_], start: int) -> None:
         """Each item whose record says it has a block must have its embedding in the store."""

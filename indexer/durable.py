@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import DiskFullError, StoreUnavailableError
+from .errors import DiskFullError, OutputFolderError, StoreUnavailableError
 
 _HASH_CHUNK = 1 << 22
 
@@ -26,6 +26,13 @@ def translated_os_errors(what: str) -> Iterator[None]:
                 expected="room on the disk",
                 got=os.strerror(error.errno),
                 remedy="Free some space and run the same command again; the index is unharmed.",
+            ) from error
+        if error.errno in (errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG):
+            raise OutputFolderError(
+                what,
+                expected="a path that can be a folder of an index",
+                got=str(error),
+                remedy="Choose another path.",
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise StoreUnavailableError(

@@ -6,7 +6,7 @@ CatalensError
 │   ├── UnsupportedFormatError   written by a newer Catalens
 │   ├── CorruptIndexError        a checksum, a size or a structure is not what was written
 │   ├── IndexLockedError         another writer is at work
-│   └── OutputFolderError        the folder to build into holds something else
+│   └── OutputFolderError        the folder to build into holds something else, or cannot be one
 ├── StoreError
 │   ├── StoreFullError           the memory map cannot grow
 │   ├── DiskFullError

@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,13 @@ def _gpu_code(dimension: int, starts: Sequence[int]) -> tuple[int, int]:
         width *= 2
     # So many dimensions, so oddly cut: wide sub-vectors that straddle, which rescoring mends.
     return _GPU_SUBQUANTIZERS[-1], -(-dimension // _GPU_SUBQUANTIZERS[-1])
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on, or fewer where OMP_NUM_THREADS says so."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(allowed or 1, int(asked)) if asked.isdecimal() and int(asked) else allowed or 1
 
 
 def gpu_count() -> int:
@@ -185,14 +193,14 @@ class FaissIndex:
         return cls(index, gpu=gpu)
 
     def search(
-        self, queries: Floats, k: int, *, nprobe: int, allowed: NDArray[np.bool_] | None = None
+        self, queries: Floats, k: int, *, nprobe: int, bits: NDArray[np.uint8] | None = None
     ) -> tuple[Floats, Positions]:
         """The k best codes for each query.
 
         Args:
             queries: float32 (m, D).
             nprobe: lists to scan; ignored by an exact index.
-            allowed: bool (n,), which positions may be returned; None for all.
+            bits: which positions may be returned, one bit each, the lowest first; None for all.
 
         Returns:
             approximate scores float32 (m, k) in descending order and positions int64 (m, k),
@@ -201,10 +209,8 @@ class FaissIndex:
         faiss = _faiss()
 
         index = self._active
-        if self._gpu is not None and (allowed is not None or max(k, nprobe) > GPU_MAX_K):
+        if self._gpu is not None and (bits is not None or max(k, nprobe) > GPU_MAX_K):
             index = self._cpu  # GPU indexes ignore selectors and bound k and nprobe
-        # The selector keeps a pointer to these bits, not a reference: `bits` must live on.
-        bits = None if allowed is None else np.packbits(allowed, bitorder="little")
         if bits is not None:
             parameters = self._parameters(nprobe, bits)
         else:
@@ -212,15 +218,38 @@ class FaissIndex:
             if parameters is None:
                 parameters = self._unfiltered[nprobe] = self._parameters(nprobe, None)
         # Threads cost a single query more than they bring.
-        threads = 1 if len(queries) < 8 else os.cpu_count() or 1
+        threads = 1 if len(queries) < 8 else usable_cores()
         if faiss.omp_get_max_threads() != threads:
             faiss.omp_set_num_threads(threads)
         scores, positions = index.search(self._padded(queries), k, params=parameters)
         return scores, positions
 
+    @property
+    def lists(self) -> int:
+        """Number of lists; 1 for an exact index."""
+        return int(getattr(self._cpu, "nlist", 1))
+
+    @cached_property
+    def list_of_position(self) -> NDArray[np.int32]:
+        """The list that holds each position, int32 (n,)."""
+        faiss = _faiss()
+        found = np.zeros(len(self), dtype=np.int32)
+        inverted = self._cpu.invlists
+        for number in range(self.lists):
+            size = inverted.list_size(number)
+            if size:
+                found[faiss.rev_swig_ptr(inverted.get_ids(number), size)] = number
+        return found
+
+    def nearest_lists(self, queries: Floats) -> Positions:
+        """All lists for each query, the nearest first: int64 (m, lists)."""
+        _, order = self._cpu.quantizer.search(self._padded(queries), self.lists)
+        return np.asarray(order)
+
     def _parameters(self, nprobe: int, bits: NDArray[np.uint8] | None) -> Any:
         """Parameters of the class of this index: of another, FAISS ignores them without a word."""
         faiss = _faiss()
+        # The selector keeps a pointer to the bits, not a reference: the caller keeps them alive.
         selector = None if bits is None else faiss.IDSelectorBitmap(bits)
         if isinstance(self._cpu, faiss.IndexFlat):
             return faiss.SearchParameters(sel=selector)

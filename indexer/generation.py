@@ -80,18 +80,17 @@ def load_manifest(folder: GenerationLayout, current: Current) -> Manifest:
     path = folder.path(folder.MANIFEST)
     try:
         data = path.read_bytes()
-    except FileNotFoundError:
-        raise corrupt(f"generation {folder.root}", f"the file {path.name}", "none") from None
+    except OSError as error:
+        raise corrupt(f"generation {folder.root}", f"the file {path.name}", str(error)) from error
     return Manifest.load(data, current.manifest_sha256)
 
 
 def check_size(folder: GenerationLayout, manifest: Manifest, name: str) -> Path:
     """Compare a file's size with the manifest; return its path."""
     path, entry = folder.path(name), manifest.files[name]
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError:
-        raise corrupt(f"file {path}", f"{entry.bytes:,} bytes", "no such file") from None
+    if not path.is_file():
+        raise corrupt(f"file {path}", f"{entry.bytes:,} bytes", "no such file")
+    size = path.stat().st_size
     if size != entry.bytes:
         raise corrupt(f"file {path}", f"{entry.bytes:,} bytes", f"{size:,}")
     return path

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
+_GENERATION = re.compile(r"([0-9]{6,})(\.unfinished)?")
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,15 @@ class IndexLayout:
 
     def generation(self, number: int) -> GenerationLayout:
         return GenerationLayout(self.generations / f"{number:06d}")
+
+    def generation_folders(self) -> dict[Path, int]:
+        """Folders of generations, finished or not, with their numbers; nothing else counts."""
+        found = {}
+        for path in self.generations.iterdir():
+            match = _GENERATION.fullmatch(path.name)
+            if match and path.is_dir() and not path.is_symlink():
+                found[path] = int(match[1])
+        return found
 
     def unfinished(self, number: int) -> GenerationLayout:
         """Where a generation is written before it is renamed into place."""

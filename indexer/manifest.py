@@ -95,7 +95,12 @@ class Manifest(_Strict):
         got = hashlib.sha256(data).hexdigest()
         if got != sha256:
             raise corrupt("manifest", f"SHA-256 {sha256[:16]}...", f"{got[:16]}...")
-        value = orjson.loads(data)
+        try:
+            value = orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            raise corrupt("manifest", "JSON", str(error)) from error
+        if not isinstance(value, dict):
+            raise corrupt("manifest", "a JSON object", type(value).__name__)
         if value.get("format") != FORMAT:
             raise UnsupportedFormatError(
                 "generation",

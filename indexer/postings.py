@@ -18,7 +18,7 @@ from .environment import ReadTransaction, WriteTransaction
 from .sortable import encode_value, field_prefix
 
 Scalar = str | int | float | bool
-_NAME = struct.Struct(">H")
+_NAME = struct.Struct(">I")
 
 
 class Posted:

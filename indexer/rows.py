@@ -60,6 +60,13 @@ class RowWriter:
             self._rows.write(block)
             self._checksums.write(zlib.crc32(block).to_bytes(4, "little"))
 
+    def __enter__(self) -> RowWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._rows, self._checksums:
+            pass
+
     def close(self) -> tuple[tuple[int, str], tuple[int, str]]:
         """Write the rest; return (size, SHA-256) of the rows and of the checksums."""
         self._flush(self._pending)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
+
+from pydantic import ValidationError
 
 from encoders import Encoder, EncoderPool, EncoderSpec, Preset, SpaceSpec
 
+from .catalog_errors import InvalidColumnsError
 from .columns import Columns
-from .items import Item
+from .items import Item, Reject
 
 VECTOR = "vector"
+_LEAST_PEEKED = 1_000
+_MOST_PEEKED = 100_000
 
 
 def kind_of_input(modality: str) -> str:
@@ -29,27 +36,78 @@ class Reach:
 
 
 def specs_for(preset: Preset, columns: Columns, dimensions: dict[str, int]) -> list[SpaceSpec]:
-    """The spaces that a catalog with these columns can fill, in the preset's order."""
-    mapped = {m for m in ("text", "image", "audio") if getattr(columns, m)}
+    """The spaces that a catalog with these columns can fill, in the preset's order.
+
+    Raises:
+        InvalidColumnsError: none, or a space of ready-made vectors with a name that cannot be.
+    """
+    mapped = [m for m in ("text", "image", "audio") if getattr(columns, m)]
     specs = [space for space in preset.spaces if space.item in mapped]
-    for name, dimension in dimensions.items():
-        modality = f"{VECTOR}:{name}"
-        encoder = EncoderSpec.model_validate({"kind": "vector", "dimension": dimension})
-        specs.append(
-            SpaceSpec(name=name, item=modality, encoders={modality: encoder}, compare="cosine")
+    specs += [_ready_made(name, dimension) for name, dimension in dimensions.items()]
+    if not specs:
+        raise InvalidColumnsError(
+            f"preset {preset.name!r}",
+            expected=f"a space that is filled by one of {mapped}, the modalities of the columns",
+            got=f"spaces filled by {[space.item for space in preset.spaces]}",
+            remedy="Choose another preset, or map other columns.",
         )
+    names = [spec.name for spec in specs]
+    for name in dimensions:
+        if names.count(name) > 1:
+            raise InvalidColumnsError(
+                f"vector space {name!r}",
+                expected="a name that no space of the preset has",
+                got=f"the spaces {names}",
+                remedy="Give it another name: vector={'name': 'column'}.",
+            )
     return specs
 
 
-def vector_dimensions(columns: Columns, first_items: Iterable[Item]) -> dict[str, int]:
-    """Dimension of each vector column, by the first vector found in it."""
-    found: dict[str, int] = {}
-    for item in first_items:
+def _ready_made(name: str, dimension: int) -> SpaceSpec:
+    modality = f"{VECTOR}:{name}"
+    encoder = EncoderSpec.model_validate({"kind": "vector", "dimension": dimension})
+    try:
+        return SpaceSpec(name=name, item=modality, encoders={modality: encoder}, compare="cosine")
+    except ValidationError as error:
+        raise InvalidColumnsError(
+            "name of a vector space",
+            expected="letters, digits, '.', '_' and '-', at most 64",
+            got=repr(name),
+            remedy="Give it another name: vector={'name': 'column'}.",
+        ) from error
+
+
+def peek(
+    columns: Columns, entries: Iterable[Item | Reject]
+) -> tuple[dict[str, int], list[Item | Reject]]:
+    """Read on until each vector column has shown its dimension, at least 1,000 entries.
+
+    Returns:
+        the commonest dimension of each vector column, and all that was read.
+
+    Raises:
+        InvalidColumnsError: a column without a vector in the first 100,000 entries.
+    """
+    read: list[Item | Reject] = []
+    seen: dict[str, Counter[int]] = {name: Counter() for name in columns.vector}
+    for entry in islice(entries, _MOST_PEEKED):
+        read.append(entry)
         for name in columns.vector:
-            inputs = item.inputs.get(f"{VECTOR}:{name}", ())
-            if name not in found and inputs and inputs[0].content is not None:
-                found[name] = len(inputs[0].content) // 4
-    return found
+            for given in (
+                entry.inputs.get(f"{VECTOR}:{name}", ()) if isinstance(entry, Item) else ()
+            ):
+                seen[name][len(given.content or b"") // 4] += 1
+        if len(read) >= _LEAST_PEEKED and all(seen.values()):
+            break
+    for name, dimensions in seen.items():
+        if not dimensions:
+            raise InvalidColumnsError(
+                f"vector column {columns.vector[name]!r}",
+                expected=f"a vector in one of the first {_MOST_PEEKED:,} rows",
+                got=f"none in {len(read):,}",
+                remedy="Leave the column out, or move a row that has one to the front.",
+            )
+    return {name: dimensions.most_common(1)[0][0] for name, dimensions in seen.items()}, read
 
 
 def reaches(specs: Iterable[SpaceSpec], pool: EncoderPool) -> list[Reach]:

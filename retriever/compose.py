@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from encoders import InvalidVectorError
 from indexer import Generation, Snapshot, kind_of_input
+from indexer.row_parser import MAX_ID_BYTES
 
 from .errors import ModalityNotIndexedError, NoWeightError, UnknownItemError, UnknownWeightError
 from .query import Part, Query
@@ -18,15 +20,20 @@ from .query_encoder import QueryEncoder
 Floats = NDArray[np.float32]
 Input = tuple[str, str, bytes]
 
-# Squared length of a query whose parts cancel out, up to rounding.
-_NOTHING = 1e-12
+# Parts that cancel out leave some rounding: less than this in proportion to their weights.
+_NOTHING = 1e-6
 
 
 class Composed(NamedTuple):
-    """A fused query vector (D,), and the positions that must not be among its hits."""
+    """A fused query vector (D,), and the positions that must not be among its hits.
+
+    `lengths` has, for each space that the query asks, the length of its parts' weighted sum
+    there: the factor by which similarity in that space counts.
+    """
 
     vector: Floats
     excluded: list[int]
+    lengths: dict[str, float]
 
 
 class Composer:
@@ -78,7 +85,7 @@ class Composer:
     ) -> Composed:
         if query.weights:
             self._check_weights(query)
-        blocks: dict[str, Floats] = {}
+        terms: dict[str, list[tuple[float, Floats]]] = {}
         excluded = []
         for part, wanted in zip(query.parts, inputs, strict=True):
             if part.kind == "item":
@@ -92,17 +99,16 @@ class Composer:
             for space, modality, block in found:
                 weight = part.weight * self._weight(query, space, modality)
                 if weight:
-                    block = block if weight == 1.0 else block * np.float32(weight)
-                    blocks[space] = blocks[space] + block if space in blocks else block
-        vector = self._generation.fusion.fuse_query(blocks)
-        if float(vector @ vector) < _NOTHING:
+                    terms.setdefault(space, []).append((weight, block))
+        blocks, lengths = _add_up(terms)
+        if not blocks:
             raise NoWeightError(
                 "query",
                 expected="a weight other than zero for at least one part in one space",
                 got="parts whose weights are all zero or cancel out",
                 remedy="Raise a weight, or leave out parts that say the same with both signs.",
             )
-        return Composed(vector, excluded)
+        return Composed(self._generation.fusion.fuse_query(blocks), excluded, lengths)
 
     def _vector_block(self, space: str | None, vector: Floats) -> tuple[str, str, Floats]:
         """Space, modality and block of a ready-made vector."""
@@ -150,7 +156,9 @@ class Composer:
         return found
 
     def _position(self, item_id: str) -> int:
-        row = self._snapshot.row_of(item_id)
+        # The store refuses keys that no id can be.
+        storable = 0 < len(item_id.encode("utf-8", "surrogatepass")) <= MAX_ID_BYTES
+        row = self._snapshot.row_of(item_id) if storable else None
         position = None if row is None else self._generation.position_of(row)
         if position is None:
             raise UnknownItemError(
@@ -179,3 +187,24 @@ class Composer:
             got=modality,
             remedy=f"Build the index with a column of {modality} and a preset that encodes it.",
         )
+
+
+def _add_up(
+    terms: Mapping[str, Sequence[tuple[float, Floats]]],
+) -> tuple[dict[str, Floats], dict[str, float]]:
+    """Weighted unit blocks (d_s,) per space to their sum and its length.
+
+    Spaces where the terms cancel out are left out: the query does not ask them.
+    """
+    blocks, lengths = {}, {}
+    for space, weighted in terms.items():
+        # Added up in proportion to the weights, of which only then the size counts.
+        total = sum(abs(weight) for weight, _ in weighted)
+        block = weighted[0][1] * np.float32(weighted[0][0] / total)
+        for weight, other in weighted[1:]:
+            block = block + other * np.float32(weight / total)
+        length = math.sqrt(block @ block)
+        if length > _NOTHING:
+            blocks[space] = block if total == 1.0 else block * np.float32(total)
+            lengths[space] = length * total
+    return blocks, lengths

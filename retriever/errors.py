@@ -4,6 +4,7 @@ CatalensError
 ├── QueryError
 │   ├── EmptyQueryError           a query without parts
 │   ├── InvalidKError             k below 1, or above the number of items
+│   ├── InvalidWeightError        a weight that is no number, or out of bounds
 │   ├── NoWeightError             all weights are zero, or the parts cancel each other out
 │   ├── UnknownWeightError        a weight for a space or modality the index does not have
 │   ├── ModalityNotIndexedError   no space of the index is reached from that modality
@@ -30,12 +31,16 @@ class InvalidKError(QueryError):
     """k is below 1, or above the number of items."""
 
 
+class InvalidWeightError(QueryError):
+    """A weight that is no number, not finite, or out of bounds."""
+
+
 class NoWeightError(QueryError):
     """All weights are zero, or the parts of the query cancel each other out."""
 
 
 class UnknownWeightError(QueryError):
-    """A weight for a space or modality that the index does not have, or no finite number."""
+    """A weight for a space or modality that the index does not have."""
 
 
 class ModalityNotIndexedError(QueryError):

@@ -9,8 +9,11 @@ from typing import Any, NamedTuple
 class SpaceMatch(NamedTuple):
     """How an item and the query compare in one space.
 
-    `similarity` is the cosine in [-1, 1] of the two blocks, in a centred space after centring;
-    None when either side has no block. `present` tells whether the item has one.
+    `similarity` is the cosine in [-1, 1] of the item's block and the query's, in a centred space
+    after centring. The query's block is the sum of its parts in that space, each times its
+    weight, signs included: where all that a query says is `unlike`, items that are unlike show a
+    positive similarity. None when either side has no block, as where the query's parts cancel
+    out. `present` tells whether the item has one.
     """
 
     similarity: float | None
@@ -20,8 +23,9 @@ class SpaceMatch(NamedTuple):
 class Hit(NamedTuple):
     """One item found.
 
-    `score` is the sum over spaces of weight times similarity, counted from the similarity of an
-    average item: in a centred space that is 0, and a missing block adds nothing.
+    `score` is the sum over spaces of the length of the query's block there times (similarity less
+    that of an average item). The length of one part's block is its weight without its sign. The
+    average item's similarity is 0 in a centred space, and an item without a block adds nothing.
     """
 
     id: str

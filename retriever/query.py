@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from encoders import InvalidVectorError
 
-from .errors import EmptyQueryError, QueryError, UnknownWeightError
+from .errors import EmptyQueryError, InvalidWeightError, QueryError
 
 UNLIKE_WEIGHT = -0.5
 """Default weight of an unliked item: it should push away, not outvote what was asked for."""
+
+# Products of two weights, and their squares in float64, stay far from the ends of float32.
+_SMALLEST_WEIGHT = 1e-12
+_LARGEST_WEIGHT = 1e12
+_SHOWN = 60
 
 
 @dataclass(frozen=True)
@@ -35,16 +41,18 @@ class Part:
 class Query:
     """Weighted parts that add up.
 
-    Every argument takes one value, one pair (value, weight), or a list of these; weights may be
-    negative and default to 1, those of `unlike` to -0.5. Several parts that reach one space add
-    up there. Liked and unliked items are left out of the hits.
+    Every argument but `vector` takes one value, one pair (value, weight), or a list of these.
+    Weights may be negative and default to 1, those of `unlike` to -0.5. Several parts that reach
+    one space add up there. Liked and unliked items are left out of the hits.
+
+    A weight is any real number (numpy's too) that is zero or of size 1e-12 to 1e12.
 
     Args:
         text: what the items should say.
         image: a picture they should look like: a path, or the bytes of a file.
         audio: a sound they should sound like: a path, or the bytes of a file.
-        vector: a ready-made vector (float, shape (dimension,)), or a mapping from space name to
-            one.
+        vector: a ready-made vector (floats of any precision, shape (dimension,), of any length),
+            a pair (vector, weight), or a mapping from space name to either.
         like: ids of items they should resemble, in every space that both have.
         unlike: ids of items they should not.
         weights: weight per space (`minilm`) or per modality (`text`), in place of the index's
@@ -55,7 +63,7 @@ class Query:
     Raises:
         EmptyQueryError: no part at all.
         QueryError: a part of the wrong type.
-        UnknownWeightError: a weight that is no finite number.
+        InvalidWeightError: a weight that is no number, or out of bounds.
         InvalidVectorError: a vector with NaN or infinite values, or all zero.
     """
 
@@ -70,12 +78,12 @@ class Query:
         weights: Mapping[str, float] | None = None,
     ) -> None:
         parts = [
-            *(_part("text", v, w, (str,)) for v, w in _weighted(text, 1.0)),
-            *(_part("image", v, w, (str, Path, bytes)) for v, w in _weighted(image, 1.0)),
-            *(_part("audio", v, w, (str, Path, bytes)) for v, w in _weighted(audio, 1.0)),
+            *_parts("text", text, 1.0, str),
+            *_parts("image", image, 1.0, _FILE),
+            *_parts("audio", audio, 1.0, _FILE),
             *_vector_parts(vector),
-            *(_part("item", v, w, (str,)) for v, w in _weighted(like, 1.0)),
-            *(_part("item", v, w, (str,)) for v, w in _weighted(unlike, UNLIKE_WEIGHT)),
+            *_parts("item", like, 1.0, str),
+            *_parts("item", unlike, UNLIKE_WEIGHT, str),
         ]
         if not parts:
             raise EmptyQueryError(
@@ -85,55 +93,82 @@ class Query:
                 remedy='For example Query(text="red shoe").',
             )
         self.parts: tuple[Part, ...] = tuple(parts)
-        self.weights: dict[str, float] = {
-            name: _finite(f"weight {name!r}", weight) for name, weight in (weights or {}).items()
-        }
+        self.weights: dict[str, float] = {} if weights is None else _weights(weights)
 
     def __repr__(self) -> str:
         return f"Query(parts={self.parts!r}, weights={self.weights!r})"
 
 
-def _weighted(given: Any, default: float) -> Iterable[tuple[Any, float]]:
-    """Normalise a value, a pair (value, weight) or a list of these to pairs."""
+_FILE = (str, Path, bytes)
+_NO_PARTS: list[Part] = []
+
+
+def _parts(kind: str, given: Any, default: float, types: type | tuple[type, ...]) -> Sequence[Part]:
+    """A value, a pair (value, weight) or a list of these as parts."""
     if given is None:
-        return
-    if _is_pair(given):
-        yield given[0], _finite("weight", given[1])
-    elif isinstance(given, Sequence) and not isinstance(given, str | bytes):
-        for one in given:
-            if _is_pair(one):
-                yield one[0], _finite("weight", one[1])
-            else:
-                yield one, default
-    else:
-        yield given, default
+        return _NO_PARTS
+    if isinstance(given, types) or not isinstance(given, Sequence):
+        return [_part(kind, given, default, types)]
+    return [
+        _part(kind, one[0], _weight("weight", one[1]), types)
+        if _is_pair(one)
+        else _part(kind, one, default, types)
+        for one in ([given] if _is_pair(given) else given)
+    ]
+
+
+def _part(kind: str, value: Any, weight: float, types: type | tuple[type, ...]) -> Part:
+    if not isinstance(value, types):
+        expected = types if isinstance(types, tuple) else (types,)
+        raise QueryError(
+            f"{kind} part",
+            expected=" or ".join(t.__name__ for t in expected),
+            got=type(value).__name__,
+            remedy="Pass a value, a pair (value, weight), or a list of these.",
+        )
+    return Part(kind, value, weight)
+
+
+def _vector_parts(given: Any) -> Sequence[Part]:
+    if given is None:
+        return _NO_PARTS
+    spaces = given.items() if isinstance(given, Mapping) else [(None, given)]
+    return [_vector_part(space, one) for space, one in spaces]
+
+
+def _vector_part(space: str | None, given: Any) -> Part:
+    # (0.1, 0.2) is a vector of two values, ([0.1, 0.2], 0.5) one with its weight.
+    if _is_pair(given) and _has_values(given[0]):
+        return Part("vector", (space, _unit(given[0])), _weight("weight", given[1]))
+    return Part("vector", (space, _unit(given)), 1.0)
 
 
 def _is_pair(given: Any) -> bool:
-    return isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], int | float)
+    return isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], Real)
 
 
-def _vector_parts(given: Any) -> Iterable[Part]:
-    if given is None:
-        return
-    for space, vector in given.items() if isinstance(given, Mapping) else [(None, given)]:
-        value, weight = vector if _is_pair(vector) else (vector, 1.0)
-        yield Part("vector", (space, _unit(value)), _finite("weight", weight))
+def _has_values(given: Any) -> bool:
+    return getattr(given, "ndim", 0) > 0 or (
+        isinstance(given, Sequence) and not isinstance(given, str | bytes)
+    )
 
 
 def _unit(value: ArrayLike) -> NDArray[np.float32]:
     """A vector as float32 (dimension,), checked and of unit length.
 
     Raises:
-        QueryError: no numbers, or not one-dimensional.
+        QueryError: no real numbers, or not one-dimensional.
         InvalidVectorError: NaN, infinite or all zero.
     """
     try:
-        vector = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+        array = np.asarray(value)
+        if array.dtype.kind not in "fiubO":
+            raise TypeError(f"an array of {array.dtype}")
+        vector = array.astype(np.float64)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise QueryError(
             "vector part",
-            expected="numbers",
+            expected="real numbers",
             got=str(error),
             remedy="Pass a one-dimensional array of floats.",
         ) from error
@@ -153,23 +188,33 @@ def _unit(value: ArrayLike) -> NDArray[np.float32]:
             remedy="Mend what computes the vector.",
         )
     scaled = vector / largest
-    return (scaled / np.linalg.norm(scaled)).astype(np.float32)
+    return (scaled / math.sqrt(scaled @ scaled)).astype(np.float32)
 
 
-def _part(kind: str, value: Any, weight: float, types: tuple[type, ...]) -> Part:
-    if not isinstance(value, types):
+def _weights(given: Any) -> dict[str, float]:
+    if not isinstance(given, Mapping):
         raise QueryError(
-            f"{kind} part",
-            expected=" or ".join(t.__name__ for t in types),
-            got=type(value).__name__,
-            remedy="Pass a value, a pair (value, weight), or a list of these.",
+            "weights",
+            expected="a mapping from the names of spaces or modalities to numbers",
+            got=type(given).__name__,
+            remedy='Pass for example {"text": 2}.',
         )
-    return Part(kind, value, weight)
+    return {name: _weight(f"weight {name!r}", weight) for name, weight in given.items()}
 
 
-def _finite(what: str, weight: Any) -> float:
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
-        raise UnknownWeightError(
-            what, expected="a finite number", got=repr(weight), remedy="Pass an int or a float."
+def _weight(what: str, given: Any) -> float:
+    try:
+        weight = (
+            math.nan if isinstance(given, bool) or not isinstance(given, Real) else float(given)
         )
-    return float(weight)
+    except OverflowError:  # an int of hundreds of digits
+        weight = math.inf
+    if weight == 0 or _SMALLEST_WEIGHT <= abs(weight) <= _LARGEST_WEIGHT:
+        return weight
+    raise InvalidWeightError(
+        what,
+        expected=f"a finite number that is zero or of size {_SMALLEST_WEIGHT:g} "
+        f"to {_LARGEST_WEIGHT:g}",
+        got=repr(given)[:_SHOWN],
+        remedy="Pass an int or a float; only the proportions of weights matter to the order.",
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import operator
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -12,9 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders import Limits
-from indexer import Generation, IndexLayout, Manifest, Snapshot, Store, StoredPostings, wants_gpu
+from indexer import (
+    Generation,
+    IndexLayout,
+    Manifest,
+    Selection,
+    Snapshot,
+    Store,
+    StoredPostings,
+    wants_gpu,
+)
+from indexer.opening import open_latest
 
-from .compose import Composer
+from .compose import Composed, Composer
 from .errors import InvalidKError, RetrieverClosedError
 from .filters import parse
 from .hit import Hit, SpaceMatch
@@ -23,10 +33,9 @@ from .query import Query
 from .query_encoder import QueryEncoder
 
 Floats = NDArray[np.float32]
-Allowed = NDArray[np.bool_]
 
 _FILTERS_KEPT = 32
-_OPEN_TRIES = 10
+_DEFAULT_K = 10
 
 
 class Retriever:
@@ -43,7 +52,7 @@ class Retriever:
         self._encoder = QueryEncoder(generation.manifest.spaces, device, Limits())
         self._composer = Composer(generation, snapshot, self._encoder)
         self._names = [space.spec.name for space in generation.manifest.spaces]
-        self._filters: OrderedDict[str, Allowed] = OrderedDict()
+        self._filters: OrderedDict[str, Selection] = OrderedDict()
         self._lock = threading.Lock()
         self._closed = False
 
@@ -63,24 +72,10 @@ class Retriever:
         """
         layout = IndexLayout(Path(path))
         gpu = wants_gpu(device)
-        store = Store.open(layout)
-        try:
-            for attempt in range(_OPEN_TRIES):
-                snapshot = store.snapshot()
-                try:
-                    generation = Generation.open(layout, snapshot.current, gpu=gpu)
-                    return cls(store, snapshot, generation, device)
-                except BaseException:
-                    current = snapshot.current
-                    snapshot.close()
-                    # A build may have published another generation, and swept this one, between
-                    # the two steps: then try again.
-                    if attempt == _OPEN_TRIES - 1 or not store.has_moved_on(current):
-                        raise
-            raise AssertionError("unreachable")
-        except BaseException:
-            store.close()
-            raise
+        store, snapshot, generation = open_latest(
+            layout, lambda snapshot: Generation.open(layout, snapshot.current, gpu=gpu)
+        )
+        return cls(store, snapshot, generation, device)
 
     def close(self) -> None:
         """Let go of the index; closing twice does nothing."""
@@ -104,12 +99,13 @@ class Retriever:
         """What the index is made of."""
         return self._generation.manifest
 
-    def search(self, query: Query, k: int = 10, *, where: str | None = None) -> list[Hit]:
+    def search(self, query: Query, k: int | None = None, *, where: str | None = None) -> list[Hit]:
         """The k best items for a query.
 
         Args:
             query: what to look for.
-            k: hits wanted, from 1 to the number of items.
+            k: hits wanted, from 1 to the number of items; None for 10, or for all items of a
+                smaller index.
             where: a filter on metadata, such as `price < 100 and colour in ("red", "blue")`.
 
         Returns:
@@ -124,7 +120,7 @@ class Retriever:
         return self.search_many([query], k, where=where)[0]
 
     def search_many(
-        self, queries: Sequence[Query], k: int = 10, *, where: str | None = None
+        self, queries: Sequence[Query], k: int | None = None, *, where: str | None = None
     ) -> list[list[Hit]]:
         """The k best items for each of many queries: encoded together, searched on all cores.
 
@@ -134,7 +130,7 @@ class Retriever:
             raise RetrieverClosedError(
                 "retriever", expected="an open one", got="closed", remedy="Open the index again."
             )
-        self._check_k(k)
+        k = self._checked_k(k)
         if not queries:
             return []
         allowed = self._allowed(where) if where is not None else None
@@ -142,10 +138,7 @@ class Retriever:
         vectors = np.array([one.vector for one in composed])
         most = max(len(one.excluded) for one in composed)
         found = self._generation.searcher.search(vectors, k + most, self._generation.point, allowed)
-        return [
-            self._hits(one.vector, one.excluded, k, *hits)
-            for one, hits in zip(composed, found, strict=True)
-        ]
+        return [self._hits(one, k, *hits) for one, hits in zip(composed, found, strict=True)]
 
     def fields(self) -> list[str]:
         """Names of the metadata fields that `where` can filter on."""
@@ -153,19 +146,18 @@ class Retriever:
 
     def _hits(
         self,
-        query: Floats,
-        excluded: list[int],
+        query: Composed,
         k: int,
         positions: NDArray[np.int64],
         scores: Floats,
         rows: Floats,
     ) -> list[Hit]:
-        if excluded:
-            keep = [n for n, p in enumerate(positions.tolist()) if p not in excluded]
+        if query.excluded:
+            keep = [n for n, p in enumerate(positions.tolist()) if p not in query.excluded]
             positions, scores, rows = positions[keep], scores[keep], rows[keep]
         positions, scores, rows = positions[:k], scores[:k], rows[:k]
         present = self._generation.mask[positions].tolist()
-        similarities = zip(*self._similarities(query, rows), strict=True)
+        similarities = zip(*self._similarities(query, scores, rows), strict=True)
         records = self._snapshot.records(self._generation.row_numbers[positions].tolist())
         return [
             Hit(
@@ -182,41 +174,47 @@ class Retriever:
             )
         ]
 
-    def _similarities(self, query: Floats, rows: Floats) -> list[list[float | None]]:
-        """Cosine per space and hit; None in spaces that the query does not reach."""
+    def _similarities(
+        self, query: Composed, scores: Floats, rows: Floats
+    ) -> list[list[float | None]]:
+        """Cosine per space and hit; None in spaces that the query does not ask."""
         fusion = self._generation.fusion
         columns: list[list[float | None]] = []
         for name, where in fusion.blocks.items():
-            block = query[where]
-            norm = math.sqrt(float(block @ block))
-            if norm == 0:
+            length = query.lengths.get(name)
+            if length is None:
                 columns.append([None] * len(rows))
                 continue
-            block = block * np.float32(1 / norm)
-            scale = fusion.weights[name] ** -0.5
-            average = fusion.transforms[name].average_similarity(block)
+            block = query.vector[where]
+            # What this space adds to the score: all of it, where no other is asked.
+            added = scores if len(query.lengths) == 1 else rows[:, where] @ block
+            # The query's block as it is fused is this much longer than the unit block.
+            fused = length * fusion.weights[name] ** -0.5
+            average = fusion.transforms[name].average_similarity(block) / fused
             # Rows are half precision, so their blocks are unit length to about 0.0005.
-            columns.append(
-                [
-                    max(-1.0, min(1.0, c * scale + average))
-                    for c in (rows[:, where] @ block).tolist()
-                ]
-            )
+            columns.append([max(-1.0, min(1.0, a / length + average)) for a in added.tolist()])
         return columns
 
-    def _check_k(self, k: int) -> None:
-        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= len(self):
+    def _checked_k(self, k: int | None) -> int:
+        if k is None:
+            return min(_DEFAULT_K, len(self))
+        try:
+            wanted = 0 if isinstance(k, bool) else operator.index(k)
+        except TypeError:
+            wanted = 0
+        if not 1 <= wanted <= len(self):
             raise InvalidKError(
                 "k",
                 expected=f"a whole number from 1 to {len(self)}, the number of items",
                 got=repr(k),
-                remedy="Ask for fewer hits." if isinstance(k, int) and k > 1 else "Ask for more.",
+                remedy="Ask for fewer hits." if wanted > 1 else "Ask for at least one hit.",
             )
+        return wanted
 
     def _postings(self) -> StoredPostings:
         return StoredPostings(self._snapshot.view, self._snapshot.edition)
 
-    def _allowed(self, where: str) -> Allowed:
+    def _allowed(self, where: str) -> Selection:
         """Which positions pass a filter; the last few filters are remembered."""
         with self._lock:
             if where in self._filters:
@@ -226,7 +224,7 @@ class Retriever:
         numbers = self._generation.row_numbers
         passing = np.zeros(int(numbers.max()) + 1, dtype=bool)
         passing[rows] = True
-        allowed: Allowed = passing[numbers]
+        allowed = Selection(passing[numbers])
         with self._lock:
             self._filters[where] = allowed
             while len(self._filters) > _FILTERS_KEPT:

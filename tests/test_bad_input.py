@@ -149,7 +149,6 @@ def test_bad_vector_costs_its_item_that_space_alone(name: str, tmp_path: Path) -
     assert "expected" in reject["reason"] and "got" in reject["reason"]
 
 
-@pytest.mark.xfail(strict=True, reason="the first vector alone tells the dimension")
 def test_bad_first_vector_does_not_cost_all_others(tmp_path: Path) -> None:
     rows = [{"id": f"v{n}", "v": x} for n, x in enumerate(clustered(50, DIMENSION))]
     rows[0]["v"] = rows[0]["v"][:3]
@@ -157,14 +156,12 @@ def test_bad_first_vector_does_not_cost_all_others(tmp_path: Path) -> None:
     assert summary.items == 49
 
 
-@pytest.mark.xfail(strict=True, reason="the first 1,000 rows alone tell which spaces there are")
 def test_vectors_that_begin_late_are_indexed(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"id": f"{n}", "text": f"w{n}", "v": None} for n in range(1100)]
     rows[1050]["v"] = [1.0, 2.0]
     assert build_toy(tmp_path / "index", rows, vector="v").coverage["vector"] == 1
 
 
-@pytest.mark.xfail(strict=True, reason="pydantic's own error escapes")
 @pytest.mark.parametrize("name", ["no name!", "", "x" * 65, "ü"])
 def test_name_of_a_vector_space_is_checked(name: str, tmp_path: Path) -> None:
     rows = [{"id": "a", "v": [1.0, 2.0]}]
@@ -174,7 +171,6 @@ def test_name_of_a_vector_space_is_checked(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.xfail(strict=True, reason="two spaces of one name: numpy's error escapes")
 def test_vector_space_named_like_a_preset_space_is_refused(tmp_path: Path) -> None:
     rows = [{**row, "v": [1.0, 2.0, float(n)]} for n, row in enumerate(toy_rows(5))]
     message = "no error"

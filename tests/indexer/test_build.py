@@ -238,7 +238,6 @@ def test_catalog_without_a_usable_row_leaves_the_old_index(tmp_path: Path) -> No
         ".hidden",
         pytest.param(
             "generations/photos/one.jpg",
-            marks=pytest.mark.xfail(strict=True, reason="a foreign `generations` is swept away"),
         ),
     ],
 )
