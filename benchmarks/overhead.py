@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalens import Query, Retriever
+from indexer.searcher import _best
 
 from .corpus import SEED, Corpus, build_text, build_vector, encode_queries, load_corpus
 from .harness import (
@@ -43,11 +44,12 @@ def steps(shop: Any, vectors: Vectors) -> dict[str, Callable[[int], Any]]:
     searcher, point = generation.searcher, generation.point
     count = point.candidates(K)
     queries = [Query(vector=vector) for vector in vectors]
-    fused = np.stack([one.vector for one in shop._composer.compose(queries)])
+    composed = shop._composer.compose(queries)
+    fused = np.stack([one.vector for one in composed])
     _, candidates = searcher._index.search(fused, count, nprobe=point.nprobe)
     candidates = [row[row >= 0] for row in candidates]
     found = [
-        searcher._best(query, positions, searcher.rows.take(positions), K)
+        _best(query, positions, searcher.rows.take(positions), K)
         for query, positions in zip(fused, candidates, strict=True)
     ]
     numbers = [generation.row_numbers[positions].tolist() for positions, _, _ in found]
@@ -58,14 +60,12 @@ def steps(shop: Any, vectors: Vectors) -> dict[str, Callable[[int], Any]]:
             fused[q : q + 1], count, nprobe=point.nprobe
         ),
         "read candidate rows (part of the next)": lambda q: searcher.rows.take(candidates[q]),
-        "read, rescore, sort": lambda q: searcher._best(
+        "read, rescore, sort": lambda q: _best(
             fused[q], candidates[q], searcher.rows.take(candidates[q]), K
         ),
-        "similarities per space (part of hits)": lambda q: shop._similarities(
-            fused[q], found[q][2]
-        ),
+        "similarities per space (part of hits)": lambda q: shop._matches(composed[q], *found[q]),
         "records, metadata (part of hits)": lambda q: shop._snapshot.records(numbers[q]),
-        "hits": lambda q: shop._hits(fused[q], frozenset(), K, *found[q]),
+        "hits": lambda q: shop._hits(composed[q], K, *found[q]),
     }
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +13,7 @@ import orjson
 import typer
 from rich.console import Console
 from rich.text import Text
+from typer.core import TyperGroup
 
 from encoders import Limits
 from encoders.errors import CatalensError
@@ -18,10 +21,40 @@ from indexer import BuildSummary, build_index, verify_index
 from retriever import Query, Retriever
 
 from .describe import describe, describe_tables
-from .terminal import Bars, hit_json, hits_table, output, progress_wanted
+from .terminal import Bars, Output, hit_json, hits_table, progress_wanted
+
+
+class Commands(TyperGroup):
+    """Handles what Click would handle in its own way: Ctrl-C and readers that go away."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except KeyboardInterrupt:
+            print("stopped; run the same command again to go on", file=sys.stderr)
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            # The reader of our output has gone (`| head`): nothing is left to say, nor to flush.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(141) from None
+        return result
+
+
+def _positive(most: float) -> Callable[[float], float]:
+    def check(value: float) -> float:
+        if not 0 < value <= most:  # NaN compares false
+            raise typer.BadParameter(
+                f"expected a number above 0, at most {most:,.0f}; got {value:g}"
+            )
+        return value
+
+    return check
+
 
 app = typer.Typer(
     name="catalens",
+    cls=Commands,
     help="One index of fused vectors from a catalog's text, pictures and sound.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -50,13 +83,15 @@ def build(
         Path | None, typer.Option(help="Folder media paths start from and may not leave.")
     ] = None,
     device: Device = "auto",
-    max_megapixels: Annotated[float, typer.Option(help="Largest picture.")] = (
-        Limits().max_pixels / 1e6
-    ),
-    max_megabytes: Annotated[float, typer.Option(help="Largest media file.")] = (
-        Limits().max_bytes / 2**20
-    ),
-    max_seconds: Annotated[float, typer.Option(help="Longest sound.")] = Limits().max_seconds,
+    max_megapixels: Annotated[
+        float, typer.Option(help="Largest picture.", callback=_positive(1e6))
+    ] = Limits().max_pixels / 1e6,
+    max_megabytes: Annotated[
+        float, typer.Option(help="Largest media file.", callback=_positive(1e6))
+    ] = Limits().max_bytes / 2**20,
+    max_seconds: Annotated[
+        float, typer.Option(help="Longest sound.", callback=_positive(1e6))
+    ] = Limits().max_seconds,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first bad row or input.")
     ] = False,
@@ -102,7 +137,9 @@ def query(
         list[str] | None, typer.Option(help="NAME=NUMBER for a space or modality.")
     ] = None,
     where: Annotated[str | None, typer.Option(help='Filter: "price < 100".')] = None,
-    k: Annotated[int, typer.Option("-k", help="Hits wanted.")] = 10,
+    k: Annotated[
+        int | None, typer.Option("-k", help="Hits wanted; 10, or all items of a smaller index.")
+    ] = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -121,9 +158,10 @@ def query(
         for rank, hit in enumerate(hits, start=1):
             _print_json(hit_json(rank, hit))
     elif hits:
-        output().print(hits_table(hits))
+        console = Output()
+        console.print(hits_table(hits, console.width), soft_wrap=True)
     else:
-        output().print("No item passes the filter.")
+        Output().print("No item passes the filter.")
 
 
 @app.command()
@@ -143,7 +181,7 @@ def inspect(
         _print_json(found)
     else:
         for part in describe_tables(found):
-            output().print(part)
+            Output().print(part)
 
 
 @app.command()
@@ -183,13 +221,6 @@ def main() -> None:
         message = " ".join(str(error).split())
         Console(stderr=True, soft_wrap=True).print(Text(f"error: {message}"))
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("stopped; run the same command again to go on", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`): nothing is left to say.
-        sys.stderr.close()
-        sys.exit(141)
 
 
 def _columns(given: str | None) -> list[str] | None:
@@ -236,20 +267,23 @@ def _summary_json(summary: BuildSummary) -> dict[str, Any]:
 
 
 def _print_summary(summary: BuildSummary) -> None:
-    console = Console(soft_wrap=True)
-    console.print(
-        Text(
-            f"{summary.path}: {summary.items:,} items in {summary.seconds:,.1f} s ({summary.index})"
-        )
-    )
-    for modality, count in summary.inputs.items():
-        console.print(f"  {modality}: {count:,} inputs, {summary.encoded[modality]:,} encoded now")
-    for space, count in summary.coverage.items():
-        console.print(f"  space {space}: {count:,} items ({count / summary.items:.0%})")
+    lines = [
+        f"{summary.path}: {summary.items:,} items in {summary.seconds:,.1f} s ({summary.index})",
+        *(
+            f"  {modality}: {count:,} inputs, {summary.encoded[modality]:,} encoded now"
+            for modality, count in summary.inputs.items()
+        ),
+        *(
+            f"  space {space}: {count:,} items ({count / summary.items:.0%})"
+            for space, count in summary.coverage.items()
+        ),
+    ]
     if summary.rejected_rows or summary.rejected_inputs:
-        console.print(
+        lines.append(
             f"  rejected: {summary.rejected_rows:,} rows, {summary.rejected_inputs:,} inputs; "
             f"all of them: catalens inspect {summary.path} --rejects"
         )
-        for reject in summary.rejects:
-            console.print(Text(f"    line {reject.line}: {' '.join(reject.reason.split())}"))
+        lines += [f"    line {r.line}: {' '.join(r.reason.split())}" for r in summary.rejects]
+    console = Output(soft_wrap=True)
+    for line in lines:
+        console.print(Text(line))  # no markup: a path may hold brackets

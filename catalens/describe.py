@@ -9,7 +9,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from indexer import IndexLayout, Store, StoredPostings, load_manifest
+from indexer import IndexLayout, load_manifest
+from indexer.opening import open_latest
 
 
 def describe(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -20,14 +21,16 @@ def describe(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         CorruptIndexError: its store or manifest is damaged.
     """
     layout = IndexLayout(path)
-    store = Store.open(layout)
+    store, snapshot, manifest = open_latest(
+        layout,
+        lambda snapshot: load_manifest(
+            layout.generation(snapshot.current.generation), snapshot.current
+        ),
+    )
     try:
-        with store.snapshot() as snapshot:
-            manifest = load_manifest(
-                layout.generation(snapshot.current.generation), snapshot.current
-            )
+        with snapshot:
             rejects = list(snapshot.rejects())
-            fields = StoredPostings(snapshot.view, snapshot.edition).fields()
+            fields = snapshot.postings().fields()
     finally:
         store.close()
     derived = sum(entry.bytes for entry in manifest.files.values())

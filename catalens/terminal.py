@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
+from unicodedata import category
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -16,7 +18,6 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 from rich.text import Text
 
 from retriever import Hit, SpaceMatch
@@ -25,6 +26,10 @@ _BAR = 5
 _METADATA_WIDTH = 60
 _PIPE_WIDTH = 160
 _ID_WIDTH = 40
+_LEAST_ROOM = 24
+_LEAST_VALUE = 8
+_NUMBER = len("+0.00")
+_GAP = "  "
 
 
 class RateColumn(TextColumn):
@@ -94,46 +99,82 @@ def hit_json(rank: int, hit: Hit) -> dict[str, Any]:
     }
 
 
-def output() -> Console:
+class Output(Console):
     """Standard output; wide where no terminal bounds it, so that pipes and files keep lines."""
-    return Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
+
+    def __init__(self, *, soft_wrap: bool = False) -> None:
+        width = None if sys.stdout.isatty() else _PIPE_WIDTH
+        super().__init__(width=width, soft_wrap=soft_wrap)
+
+    def on_broken_pipe(self) -> None:
+        """Raise the BrokenPipeError being handled: the command line ends all commands alike."""
+        raise
 
 
-def hits_table(hits: Sequence[Hit]) -> Table:
-    """Hits as a table, with a bar per space: hollow where the item has nothing there."""
-    table = Table(box=None, pad_edge=False)
-    for heading in ("#", "score"):
-        table.add_column(heading, justify="right")
-    table.add_column("id", overflow="fold", max_width=_ID_WIDTH)
+def hits_table(hits: Sequence[Hit], width: int) -> Text:
+    """Hits as a table of one line each, no wider than `width` columns.
+
+    Each space has a bar: hollow where the item has nothing there. Where bars would leave no room
+    for ids and metadata, there are numbers alone.
+    """
     spaces = list(hits[0].spaces) if hits else []
-    for name in spaces:
-        table.add_column(name, no_wrap=True)
-    table.add_column("metadata", no_wrap=True, overflow="ellipsis")
-    for rank, hit in enumerate(hits, start=1):
-        table.add_row(
-            str(rank),
-            f"{hit.score:.3f}",
-            Text(hit.id),
-            *(Text(_bar(hit.spaces[name])) for name in spaces),
-            Text(_brief(hit.metadata)),
-        )
-    return table
+    ranks = ["#", *(str(rank) for rank in range(1, len(hits) + 1))]
+    scores = ["score", *(f"{hit.score:.3f}" for hit in hits)]
+    for bar in (_BAR, 0):
+        columns = [_right(ranks), _right(scores)]
+        for name in spaces:
+            cells = [_bar(hit.spaces[name], bar) for hit in hits]
+            columns.append(_left([name if bar else _cut(name, _NUMBER), *cells]))
+        room = width - sum(cell_len(column[0]) + len(_GAP) for column in columns) - len(_GAP)
+        if room >= _LEAST_ROOM:
+            break
+    id_width = min(_ID_WIDTH, max(room, _LEAST_ROOM) // 2)
+    ids = _left(["id", *(_cut(_plain(hit.id), id_width) for hit in hits)])
+    room = max(room - cell_len(ids[0]), _LEAST_VALUE)
+    columns.insert(2, ids)
+    columns.append(["metadata", *(_brief(hit.metadata, room) for hit in hits)])
+    lines = [_cut(_GAP.join(cells).rstrip(), width) for cells in zip(*columns, strict=True)]
+    return Text.assemble((lines[0], "bold"), "\n", "\n".join(lines[1:]))
 
 
-def _bar(match: SpaceMatch) -> str:
+def _left(cells: Sequence[str]) -> list[str]:
+    width = max(map(cell_len, cells))
+    return [cell + " " * (width - cell_len(cell)) for cell in cells]
+
+
+def _right(cells: Sequence[str]) -> list[str]:
+    width = max(map(cell_len, cells))
+    return [cell.rjust(width) for cell in cells]
+
+
+def _bar(match: SpaceMatch, width: int) -> str:
     if not match.present:
-        return "□" * _BAR
+        return "□" * (width or 1)
     if match.similarity is None:
-        return "·" * _BAR
-    filled = round(max(match.similarity, 0.0) * _BAR)
-    return "■" * filled + "·" * (_BAR - filled) + f" {match.similarity:+.2f}"
+        return "·" * (width or 1)
+    if not width:
+        return f"{match.similarity:+.2f}"
+    filled = round(max(match.similarity, 0.0) * width)
+    return "■" * filled + "·" * (width - filled) + f" {match.similarity:+.2f}"
 
 
-def _brief(metadata: Mapping[str, Any]) -> str:
-    parts = []
-    for name, value in metadata.items():
-        text = " ".join(str(value).split())
-        parts.append(
-            f"{name}={text if len(text) <= _METADATA_WIDTH else text[:_METADATA_WIDTH] + '…'}"
-        )
-    return "  ".join(parts)
+def _brief(metadata: Mapping[str, Any], room: int) -> str:
+    """Metadata in `room` columns: where not all fits, long values are cut before short ones."""
+    names = [f"{_plain(name)}=" for name in metadata]
+    values = [_plain(str(value)) for value in metadata.values()]
+    left = room - sum(cell_len(name) + len(_GAP) for name in names) + len(_GAP)
+    for done, n in enumerate(sorted(range(len(values)), key=lambda n: cell_len(values[n]))):
+        share = left // (len(values) - done)
+        values[n] = _cut(values[n], min(_METADATA_WIDTH, max(_LEAST_VALUE, share)))
+        left -= cell_len(values[n])
+    return _cut(_GAP.join(map("".join, zip(names, values, strict=True))), room)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "…"
+
+
+def _plain(text: str) -> str:
+    """Text on one line, without the characters that steer a terminal."""
+    line = " ".join(text.split())
+    return "".join("\N{REPLACEMENT CHARACTER}" if category(c) == "Cc" else c for c in line)

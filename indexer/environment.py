@@ -1,24 +1,27 @@
 """The one module that imports lmdb: environments, transactions, and LMDB's errors made ours.
 
-What LMDB leaves to its user is settled here: a cut file kills the process that maps it, so
-sizes are compared before mapping; bits that flip go unnoticed, so each value carries a
-checksum; an environment must not cross a fork, nor be opened twice in one process; a map that
-is full is grown and the whole batch tried again.
+What LMDB leaves to its user is settled here: a cut or damaged file kills the process that maps
+it, so its header is checked before; bits that flip go unnoticed, so each value carries a checksum
+(`sealing` says what is left); an environment must not cross a fork, nor be opened twice in one
+process, nor outlive its file; a handle must not be closed under a transaction; a map that is full
+is grown and the whole batch tried again.
 """
 
 from __future__ import annotations
 
 import os
-import struct
 import threading
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 import lmdb
+from lmdb import _envid
+from lmdb.verify import VerifyError
+from lmdb.verify import verify as walk_pages
 
 from .durable import translated_os_errors
 from .errors import (
@@ -28,204 +31,42 @@ from .errors import (
     StoreFullError,
     StoreUnavailableError,
 )
+from .sealing import check_header, decoding
+from .transactions import ReadTransaction as ReadTransaction
+from .transactions import WriteTransaction as WriteTransaction
 
 T = TypeVar("T")
 
 # Address space only: the file holds what was written. Halved where the system grants less.
 INITIAL_MAP_BYTES = 1 << 36
 _SMALLEST_MAP_BYTES = 1 << 26
-_MAX_DATABASES = 256
+# Each costs a transaction about a nanosecond; those in use, five.
+_MAX_DATABASES = 4096
 _MAX_READERS = 1024
 _GROW_WAIT_SECONDS = 2.0
+_HANDLE_TRIES = 100
 
-# LMDB's meta page: 16 bytes of page header, then magic, version, address, map size, two
-# database records of 48 bytes, last page number, transaction number.
-_META = struct.Struct("<16xIIQQ48x48xQQ")
-_META_MAGIC = 0xBEEFC0DE
-_PAGE_SIZE_OFFSET = 16 + 24
-
-
-def check_file_size(path: Path) -> None:
-    """Compare the size of an LMDB file with what its header says, before anything maps it.
-
-    Raises:
-        CorruptIndexError: the file is no LMDB file, or shorter than its last page.
-    """
-    with path.open("rb") as file:
-        first = file.read(4096)
-        if len(first) < 4096:
-            raise _cut(path, 4096 * 2, len(first))
-        page_size = struct.unpack_from("<I", first, _PAGE_SIZE_OFFSET)[0]
-        if page_size not in (4096, 8192, 16384, 32768, 65536):
-            raise _foreign(path)
-        file.seek(page_size)
-        second = file.read(_META.size)
-        size = file.seek(0, os.SEEK_END)
-    if len(second) < _META.size:
-        raise _cut(path, page_size * 2, size)
-    metas = [_META.unpack_from(page) for page in (first, second)]
-    if any(meta[0] != _META_MAGIC for meta in metas):
-        raise _foreign(path)
-    last_page = max(metas, key=lambda meta: int(meta[5]))[4]
-    if size < (last_page + 1) * page_size:
-        raise _cut(path, (last_page + 1) * page_size, size)
+# Objects of a parent process, kept in its forked child so that nothing ends them there: an abort
+# would clear the reader's slot in the file that both share, and so the parent's own snapshot.
+_inherited: list[object] = []
 
 
-def _cut(path: Path, expected: int, got: int) -> CorruptIndexError:
-    return CorruptIndexError(
-        f"store {path}",
-        expected=f"at least {expected:,} bytes",
-        got=f"{got:,}: the file was cut",
-        remedy="Restore it from a backup, or build the index again from the catalog.",
-    )
+def _keys_in_this_process(path: Any, subdir: bool) -> tuple[Any, ...]:
+    keys = _file_keys(path, subdir)
+    return keys if os.getpid() == _FIRST_PROCESS else tuple((os.getpid(), *key) for key in keys)
 
 
-def _foreign(path: Path) -> CorruptIndexError:
-    return CorruptIndexError(
-        f"store {path}",
-        expected="an LMDB file with two valid meta pages",
-        got="other bytes",
-        remedy="Restore it from a backup, or build the index again from the catalog.",
-    )
-
-
-def seal(key: bytes, value: bytes) -> bytes:
-    """Append a CRC-32 over key and value, so that flipped bits and swapped values show."""
-    return value + zlib.crc32(value, zlib.crc32(key)).to_bytes(4, "little")
-
-
-def unseal(database: str, key: bytes, sealed: bytes) -> bytes:
-    """Check and strip the checksum.
-
-    Raises:
-        CorruptIndexError: the value is not what was written under this key.
-    """
-    value = sealed[:-4]
-    if int.from_bytes(sealed[-4:], "little") != zlib.crc32(value, zlib.crc32(key)):
-        raise CorruptIndexError(
-            f"store, database {database!r}",
-            expected=f"the checksum written with key {key[:64]!r}",
-            got="another: bits have flipped on disk",
-            remedy="Restore the store from a backup, or build the index again from the catalog.",
-        )
-    return value
+# py-lmdb refuses a file that "is already open in this process", and a forked child inherits its
+# list. LMDB itself allows a child to open the file anew, as locks and reader slots belong to
+# processes, so in a child what is listed names the process too.
+_FIRST_PROCESS = os.getpid()
+_file_keys = _envid.env_keys
+_envid.env_keys = _keys_in_this_process
 
 
 def _database_names(transaction: Any) -> list[str]:
-    with transaction.cursor() as cursor:
+    with decoding("store, names of databases"), transaction.cursor() as cursor:
         return [key.decode() for key in cursor.iternext(keys=True, values=False)]
-
-
-class ReadTransaction:
-    """A consistent view of the store; safe to use from many threads, one call at a time."""
-
-    def __init__(self, environment: Environment, transaction: Any, handles: dict[str, Any]) -> None:
-        self._environment = environment
-        self._transaction = transaction
-        self._handles = handles
-        self._lock = threading.Lock()
-
-    def get(self, database: str, key: bytes) -> bytes | None:
-        """The value under a key, its checksum checked; None when there is none."""
-        handle = self._handles.get(database)
-        if handle is None:
-            return None
-        with self._environment.guarded(), self._lock:
-            sealed = self._transaction.get(key, db=handle)
-        return None if sealed is None else unseal(database, key, sealed)
-
-    def get_many(self, database: str, keys: list[bytes]) -> list[bytes | None]:
-        """`get` for several keys under one lock."""
-        handle = self._handles.get(database)
-        if handle is None:
-            return [None] * len(keys)
-        with (
-            self._environment.guarded(),
-            self._lock,
-            self._transaction.cursor(db=handle) as cursor,
-        ):
-            found = {key: unseal(database, key, sealed) for key, sealed in cursor.getmulti(keys)}
-        return [found.get(key) for key in keys]
-
-    def scan(
-        self, database: str, low: bytes = b"", high: bytes | None = None
-    ) -> Iterator[tuple[bytes, bytes]]:
-        """Keys from `low` up to, not including, `high`, in order, with checked values.
-
-        Takes the lock a slice at a time, so that a long scan does not starve other threads.
-        """
-        handle = self._handles.get(database)
-        start: bytes | None = low
-        while handle is not None and start is not None:
-            with self._environment.guarded(), self._lock:
-                found, start = self._slice(handle, start, high)
-            for key, sealed in found:
-                yield key, unseal(database, key, sealed)
-
-    def _slice(
-        self, handle: Any, start: bytes, high: bytes | None, count: int = 4096
-    ) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
-        found: list[tuple[bytes, bytes]] = []
-        with self._transaction.cursor(db=handle) as cursor:
-            if not (cursor.set_range(start) if start else cursor.first()):
-                return found, None
-            for key, value in cursor.iternext(keys=True, values=True):
-                if high is not None and key >= high:
-                    return found, None
-                if len(found) == count:
-                    return found, key
-                found.append((key, value))
-        return found, None
-
-    def count(self, database: str) -> int:
-        """Number of keys in a database."""
-        handle = self._handles.get(database)
-        if handle is None:
-            return 0
-        with self._environment.guarded(), self._lock:
-            return int(self._transaction.stat(handle)["entries"])
-
-    def databases(self) -> list[str]:
-        """Names of all databases there are."""
-        return sorted(self._handles)
-
-    def close(self) -> None:
-        """Let go of the view; the space it held can be used again."""
-        self._environment.close_view(self)
-        with self._lock:
-            self._transaction.abort()
-
-    def __enter__(self) -> ReadTransaction:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class WriteTransaction(ReadTransaction):
-    """Reads and writes that become visible together, or not at all."""
-
-    def put(self, database: str, key: bytes, value: bytes) -> None:
-        """Write one value with its checksum."""
-        self._transaction.put(key, seal(key, value), db=self._handle(database))
-
-    def delete(self, database: str, key: bytes) -> None:
-        """Remove a key; nothing happens when it is not there."""
-        self._transaction.delete(key, db=self._handle(database))
-
-    def drop(self, database: str) -> None:
-        """Remove a whole database."""
-        handle = self._handles.get(database)
-        if handle is not None:
-            self._transaction.drop(handle, delete=True)
-            del self._handles[database]
-
-    def _handle(self, database: str) -> Any:
-        found = self._handles.get(database)
-        if found is None:
-            found = self._environment.open_database(database, self._transaction)
-            self._handles[database] = found
-        return found
 
 
 class Environment:
@@ -233,36 +74,43 @@ class Environment:
 
     _open: dict[str, Environment] = {}  # noqa: RUF012  (the process's registry)
     _open_lock = threading.Lock()
+    _alive: WeakSet[Environment] = WeakSet()  # noqa: RUF012
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, key: str) -> None:
         self._folder = folder
+        self._key = key
         self._pid = os.getpid()
         self._references = 0
         self._handles: dict[str, Any] = {}
-        self._views: set[int] = set()
+        self._listed: tuple[int, dict[str, Any]] | None = None
+        # Views that were not closed count until they are collected.
+        self._views: WeakSet[ReadTransaction] = WeakSet()
         self._lock = threading.RLock()
         self._env = self._map(INITIAL_MAP_BYTES)
+        self._file = _identity(folder / "data.mdb")
+        self._alive.add(self)
 
     @classmethod
     def acquire(cls, folder: Path, *, create: bool = False) -> Environment:
         """Open a store, or share it with those in this process who have it open already.
 
         Raises:
-            CorruptIndexError: the file is cut or no LMDB file.
+            CorruptIndexError: the file is cut, no LMDB file, or its header is damaged.
             StoreUnavailableError: it may not be read.
+            ForkedStoreError: the parent of this process has it open, and it cannot be opened anew.
         """
         key = os.path.realpath(folder)
+        data = folder / "data.mdb"
         with cls._open_lock:
             found = cls._open.get(key)
-            # A forked child inherits the registry, but must open environments of its own.
-            if found is None or found._pid != os.getpid():
-                if create:
-                    with translated_os_errors(f"store {folder}"):
+            # Who holds a store that was deleted since keeps it; the path now names another.
+            if found is None or found._file != _identity(data):
+                with translated_os_errors(f"store {folder}"):
+                    if create:
                         folder.mkdir(parents=True, exist_ok=True)
-                if (folder / "data.mdb").exists():
-                    with translated_os_errors(f"store {folder}"):
-                        check_file_size(folder / "data.mdb")
-                found = cls(folder)
+                    if data.exists():
+                        check_header(data)
+                found = cls(folder, key)
                 cls._open[key] = found
             found._references += 1
             return found
@@ -271,9 +119,10 @@ class Environment:
         """Give back what `acquire` gave; the last one closes the environment."""
         with self._open_lock:
             self._references -= 1
-            if self._references == 0 and self._pid == os.getpid():
+            if self._references == 0 and not self.is_inherited:
                 self._env.close()
-                self._open.pop(os.path.realpath(self._folder), None)
+                if self._open.get(self._key) is self:
+                    del self._open[self._key]
 
     def _map(self, size: int) -> Any:
         data = self._folder / "data.mdb"
@@ -313,6 +162,15 @@ class Environment:
                 got=text,
                 remedy="Free some space and run the same command again; the index is unharmed.",
             )
+        if "already open in this process" in text and _inherited:
+            return _forked(what, os.getppid())
+        if isinstance(error, lmdb.DbsFullError):
+            return StoreUnavailableError(
+                what,
+                expected=f"at most {_MAX_DATABASES:,} databases",
+                got="one more: old editions are kept while a Retriever is open",
+                remedy="Close every Retriever of this index in this process, and open it again.",
+            )
         if isinstance(error, lmdb.ReadersFullError):
             return StoreUnavailableError(
                 what,
@@ -322,7 +180,12 @@ class Environment:
             )
         if isinstance(
             error,
-            lmdb.CorruptedError | lmdb.PageNotFoundError | lmdb.InvalidError | lmdb.PanicError,
+            lmdb.CorruptedError
+            | lmdb.PageNotFoundError
+            | lmdb.InvalidError
+            | lmdb.PanicError
+            | lmdb.CursorFullError
+            | lmdb.IncompatibleError,
         ):
             return CorruptIndexError(
                 what,
@@ -340,13 +203,8 @@ class Environment:
     @contextmanager
     def guarded(self) -> Iterator[None]:
         """Refuse use after a fork, and translate LMDB's errors."""
-        if self._pid != os.getpid():
-            raise ForkedStoreError(
-                f"store {self._folder}",
-                expected=f"use in process {self._pid}, which opened it",
-                got=f"process {os.getpid()}, forked from it",
-                remedy="Open the index after the fork, once in each process.",
-            )
+        if self.is_inherited:
+            raise _forked(f"store {self._folder}", self._pid)
         try:
             yield
         except lmdb.Error as error:
@@ -356,24 +214,72 @@ class Environment:
         """A handle of a database, made if need be; it lives on when the transaction commits."""
         return self._env.open_db(name.encode(), txn=transaction)
 
+    @property
+    def is_inherited(self) -> bool:
+        """Whether this process was forked from the one that opened the environment."""
+        return self._pid != os.getpid()
+
     def view(self) -> ReadTransaction:
-        """A consistent read-only view; close it."""
+        """A consistent read-only view; close it.
+
+        Raises:
+            CorruptIndexError: pages are damaged.
+        """
         with self.guarded(), self._lock:
-            while True:
+            for _ in range(_HANDLE_TRIES):
                 transaction = self._begin()
-                names = _database_names(transaction)
-                new = [name for name in names if name not in self._handles]
-                if not new:
-                    handles = {name: self._handles[name] for name in names}
-                    view = ReadTransaction(self, transaction, handles)
-                    self._views.add(id(view))
+                try:
+                    missing = self._list(transaction)
+                except BaseException:
+                    transaction.abort()
+                    raise
+                if self._listed is not None:
+                    view = ReadTransaction(self, transaction, self._listed[1])
+                    self._views.add(view)
                     return view
                 # A transaction cannot use handles that are younger than itself: open those
                 # that are missing, then begin again.
                 transaction.abort()
-                for name in new:
+                for name in missing:
                     with suppress(lmdb.NotFoundError):  # dropped since we looked
                         self._handles[name] = self._env.open_db(name.encode(), create=False)
+        raise CorruptIndexError(
+            f"store {self._folder}",
+            expected="databases that can be found by their names",
+            got=f"none named {missing}",
+            remedy="Restore it from a backup, or build the index again from the catalog.",
+        )
+
+    def _list(self, transaction: Any) -> list[str]:
+        """Set `_listed` to the databases of the transaction's snapshot, or to None and return the
+        names whose handles are missing. The list of one snapshot never changes."""
+        snapshot = transaction.id()
+        if self._listed is None or self._listed[0] != snapshot:
+            self._listed = None
+            names = _database_names(transaction)
+            missing = [name for name in names if name not in self._handles]
+            if missing:
+                return missing
+            self._listed = snapshot, {name: self._handles[name] for name in names}
+        return []
+
+    def page_problems(self) -> list[str]:
+        """What is wrong with the pages in use; nothing maps them for that, so it cannot crash.
+
+        All pages are read, about 100 MB a second. Writers may go on meanwhile.
+        """
+        with self.guarded(), self._lock:
+            # Pages that a view may see are not written again: the walk needs them to hold still.
+            view = ReadTransaction(self, self._begin(), {})
+            self._views.add(view)
+        path = self._folder / "data.mdb"
+        with view, translated_os_errors(f"store {path}"):
+            try:
+                with decoding(f"store {path}"):
+                    found = walk_pages(str(path), subdir=False)
+            except (VerifyError, CorruptIndexError) as error:
+                found = [str(error)]
+        return [f"store {path}: {problem}" for problem in found]
 
     def _begin(self) -> Any:
         try:
@@ -384,7 +290,7 @@ class Environment:
             return self._env.begin()
 
     def close_view(self, view: ReadTransaction) -> None:
-        self._views.discard(id(view))
+        self._views.discard(view)
 
     @property
     def has_views(self) -> bool:
@@ -404,20 +310,32 @@ class Environment:
         with self.guarded(), self._lock:
             while True:
                 try:
-                    with self._env.begin(write=True) as transaction:
-                        # Handles made in a transaction that aborts die with it, so they are
-                        # kept only after the commit.
-                        handles = {
-                            name: self._handles.get(name) or self.open_database(name, transaction)
-                            for name in _database_names(transaction)
-                        }
-                        result = work(WriteTransaction(self, transaction, handles))
-                    self._handles = handles
-                    return result
+                    return self._write_once(work)
                 except lmdb.MapFullError:
                     self._grow(self._env.info()["map_size"] * 2)
                 except lmdb.MapResizedError:
                     self._grow(0)
+
+    def _write_once(self, work: Callable[[WriteTransaction], T]) -> T:
+        dropped: set[str] = set()
+        try:
+            with self._env.begin(write=True) as transaction:
+                # Handles made in a transaction that aborts die with it, so they are kept only
+                # after the commit.
+                handles = {
+                    name: self._handles.get(name) or self.open_database(name, transaction)
+                    for name in _database_names(transaction)
+                }
+                writer = WriteTransaction(self, transaction, handles)
+                dropped = writer.dropped
+                result = work(writer)
+        except BaseException:
+            for name in dropped:
+                self._handles.pop(name, None)
+            self._listed = None
+            raise
+        self._handles = handles
+        return result
 
     def _grow(self, size: int) -> None:
         # Look-ups by threads of this process last microseconds; the views of Retrievers do not.
@@ -440,3 +358,33 @@ class Environment:
                 got=str(error),
                 remedy="Raise the limit on virtual memory (ulimit -v).",
             ) from error
+
+
+def _identity(data: Path) -> tuple[int, int] | None:
+    """What tells a file from another that is later put in its place; None when there is none."""
+    try:
+        status = data.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _forked(what: str, opener: int) -> ForkedStoreError:
+    return ForkedStoreError(
+        what,
+        expected=f"use in process {opener}, which opened it",
+        got=f"process {os.getpid()}, forked from it",
+        remedy="Open the index only after the fork, in each process, or start processes with the "
+        "spawn method.",
+    )
+
+
+def _leave_to_parent() -> None:
+    """In a forked child: forget what the parent has open, and let nothing end it."""
+    for environment in Environment._alive:
+        _inherited.extend([environment, *environment._views])
+    Environment._open.clear()
+    Environment._open_lock = threading.Lock()  # another thread may have held it
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)

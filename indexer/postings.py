@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from pyroaring import BitMap
 
 from .environment import ReadTransaction, WriteTransaction
-from .sortable import encode_value, field_prefix
+from .sealing import decoding
+from .sortable import encode_value, field_prefix, shared_part
 
 Scalar = str | int | float | bool
 _NAME = struct.Struct(">I")
@@ -65,17 +66,29 @@ def merge(transaction: WriteTransaction, edition: int, posted: Posted) -> None:
 
 
 def _split(value: bytes) -> tuple[str, BitMap]:
-    length = _NAME.unpack_from(value)[0]
-    end = _NAME.size + length
-    return value[_NAME.size : end].decode(), BitMap.deserialize(value[end:])
+    with decoding("store, database 'fields'"):
+        length = _NAME.unpack_from(value)[0]
+        end = _NAME.size + length
+        return value[_NAME.size : end].decode(), BitMap.deserialize(value[end:])
+
+
+def _bitmap(value: bytes) -> BitMap:
+    with decoding("store, database 'postings'"):
+        return BitMap.deserialize(value)
 
 
 class StoredPostings:
     """The postings of an edition, for evaluating filters; every answer is a set of rows."""
 
-    def __init__(self, view: ReadTransaction, edition: int) -> None:
+    def __init__(
+        self,
+        view: ReadTransaction,
+        edition: int,
+        metadata: Callable[[Iterable[int]], Iterable[dict[str, Any]]],
+    ) -> None:
         self._view = view
         self._edition = edition
+        self._metadata = metadata
 
     def fields(self) -> list[str]:
         """Names of all fields that can be filtered on, sorted."""
@@ -93,7 +106,7 @@ class StoredPostings:
     def equal(self, field: str, value: Scalar) -> BitMap:
         """Rows whose field equals the value, or lists it."""
         found = self._view.get(f"postings.{self._edition}", encode_value(field, value))
-        return BitMap() if found is None else BitMap.deserialize(found)
+        return BitMap() if found is None else _bitmap(found)
 
     def between(
         self,
@@ -107,14 +120,38 @@ class StoredPostings:
         first, end = field_prefix(field, type(low if low is not None else high))
         low_key = first if low is None else encode_value(field, low)
         high_key = end if high is None else encode_value(field, high)
-        return BitMap.union(*self._range(low_key, high_key, low_open, high_open, high is None))
+        # Keys of long strings order by digest among those that share their start with a bound:
+        # for these the records are asked.
+        unsure = tuple(p for p in (shared_part(low_key), shared_part(high_key)) if p is not None)
+        start = min([low_key, *unsure])
+        stop = max([high_key, *(p + b"\xff" for p in unsure)])
+        found = [BitMap()]
+        for key, rows in self._scan(start, stop):
+            if unsure and key.startswith(unsure):
+                found.append(self._asked(field, rows, low, high, low_open, high_open))
+            elif (key > low_key or (key == low_key and not low_open)) and (
+                key < high_key or (key == high_key and high is not None and not high_open)
+            ):
+                found.append(rows)
+        return BitMap.union(*found)
 
-    def _range(
-        self, low: bytes, high: bytes, low_open: bool, high_open: bool, unbounded: bool
-    ) -> Iterator[BitMap]:
-        yield BitMap()
-        # A scan ends before `high`; one more byte makes it end after it.
-        stop = high if unbounded or high_open else high + b"\0"
-        for key, value in self._view.scan(f"postings.{self._edition}", low, stop):
-            if not (low_open and key == low):
-                yield BitMap.deserialize(value)
+    def _scan(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, BitMap]]:
+        """Keys from `start` up to and with `stop`, and their rows."""
+        for key, value in self._view.scan(f"postings.{self._edition}", start, stop + b"\0"):
+            yield key, _bitmap(value)
+
+    def _asked(
+        self, field: str, rows: BitMap, low: Any, high: Any, low_open: bool, high_open: bool
+    ) -> BitMap:
+        """Those of some rows with a string between the bounds, by what their records say."""
+        passing = BitMap()
+        for row, metadata in zip(rows, self._metadata(rows), strict=True):
+            value = metadata[field]
+            for text in value if isinstance(value, list) else [value]:
+                if (
+                    isinstance(text, str)
+                    and (low is None or text > low or (text == low and not low_open))
+                    and (high is None or text < high or (text == high and not high_open))
+                ):
+                    passing.add(row)
+        return passing

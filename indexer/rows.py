@@ -94,7 +94,7 @@ class Rows:
             CorruptIndexError: a block's checksum does not match.
         """
         blocks = positions // ROWS_PER_BLOCK
-        if not self._checked[blocks].all():
+        if not self._checked.take(blocks).all():
             for block in np.unique(blocks[~self._checked[blocks]]):
                 self._check(int(block))
         return to_float32(self._halves.take(positions, axis=0))

@@ -93,7 +93,8 @@ class Searcher:
         hits = []
         for query, row in zip(queries, found, strict=True):
             # In ascending order they are read from disk in order, and ties keep it.
-            positions = np.sort(row if row[-1] >= 0 else row[row >= 0])
+            positions = row if row[-1] >= 0 else row[row >= 0]
+            positions.sort()
             if len(positions) < min(k, passing):
                 hits.append(self._exact(query, k, selection))
             else:
@@ -142,5 +143,5 @@ def _best(
 ) -> tuple[Positions, Floats, Floats]:
     """Score rows exactly; positions must come in ascending order where scores may tie."""
     scores = rows @ query
-    order = np.argsort(-scores, kind="stable")[:k]
-    return positions[order], scores[order], rows[order]
+    order = (-scores).argsort(kind="stable")[:k]
+    return positions.take(order), scores.take(order), rows.take(order, axis=0)

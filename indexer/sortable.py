@@ -12,7 +12,7 @@ and type, keys order as values do, and different values have different keys, sav
 
 - numbers are compared as doubles, so integers beyond 2^53 may share a key;
 - strings that share their first 280 bytes and are both longer order by digest (0xFF occurs in no
-  UTF-8, so no other string has such a key): between two such strings a range is not exact.
+  UTF-8, so no other string has such a key): `shared_part` tells whom a range must ask again.
 """
 
 from __future__ import annotations
@@ -55,6 +55,15 @@ def field_prefix(field: str, type_: type) -> tuple[bytes, bytes]:
     """
     tag = _BOOLEAN if issubclass(type_, bool) else _STRING if issubclass(type_, str) else _NUMBER
     return _prefix(field, tag), _prefix(field, tag + 1)
+
+
+def shared_part(key: bytes) -> bytes | None:
+    """Return what the key of a string of more than 280 bytes shares with its likes; or None."""
+    mark = len(key) - _DIGEST_BYTES - 1
+    name_length = _DIGEST_BYTES if key[:1] == _HASHED else key[0]
+    # Doubles may hold 0xFF as well, but are too short to reach back to the mark's place.
+    cut = mark == name_length + 2 + STRING_BYTES and key[mark : mark + 1] == _HASHED
+    return key[: mark + 1] if cut else None
 
 
 def _prefix(field: str, tag: int) -> bytes:

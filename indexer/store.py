@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,8 @@ from numpy.typing import NDArray
 from .environment import Environment, ReadTransaction, WriteTransaction
 from .errors import CorruptIndexError, NotAnIndexError, UnsupportedFormatError
 from .layout import IndexLayout
-from .postings import Posted, merge
+from .postings import Posted, StoredPostings, merge
+from .sealing import decoding
 
 FORMAT = 1
 _ROW = struct.Struct(">I")
@@ -137,19 +139,26 @@ class Store:
         return [key for key, value in zip(keys, found, strict=True) if value is None]
 
     def begin_edition(self) -> int:
-        """Sweep what unfinished builds left and return the number for a new edition."""
+        """Sweep what unfinished builds left and return the number for a new edition.
 
-        def sweep(transaction: WriteTransaction) -> int:
-            current = read_current(transaction)
-            keep = current.edition if current else 0
-            for name in transaction.databases():
-                _, dot, number = name.rpartition(".")
-                if dot and int(number) != keep and not self._environment.has_views:
-                    transaction.drop(name)
-            numbers = [int(n.rpartition(".")[2]) for n in transaction.databases() if "." in n]
-            return max([keep, *numbers]) + 1
+        Numbers are used again, so that names, and the handles of long-lived readers, stay few.
+        """
 
-        return self._environment.write(sweep)
+        def begin(transaction: WriteTransaction) -> int:
+            keep = self._sweep(transaction)
+            return next(number for number in count(1) if number != keep)
+
+        return self._environment.write(begin)
+
+    def _sweep(self, transaction: WriteTransaction) -> int:
+        """Drop the databases of all editions but the current one, whose number is returned."""
+        current = read_current(transaction)
+        keep = current.edition if current else 0
+        for name in transaction.databases():
+            _, dot, number = name.rpartition(".")
+            if dot and int(number) != keep:
+                transaction.drop(name)
+        return keep
 
     def commit(self, edition: int, batch: Batch) -> None:
         """Write a batch of a new edition, durably, all or nothing."""
@@ -185,9 +194,8 @@ class Store:
         self._environment.write(lambda transaction: transaction.put(_META, _CURRENT, value))
 
     def sweep_editions(self) -> None:
-        """Drop the editions that are no longer current (later, if a view here is open)."""
-        if not self._environment.has_views:
-            self.begin_edition()
+        """Drop the editions that are no longer current."""
+        self._environment.write(self._sweep)
 
 
 class Snapshot:
@@ -237,26 +245,38 @@ class Snapshot:
         for key, data in zip(keys, found, strict=True):
             if data is None:
                 raise _lost(database, int(_ROW.unpack(key)[0]))
-            yield orjson.loads(data)
+            with decoding(f"store, database {database!r}"):
+                yield orjson.loads(data)
 
     def scan_records(self) -> Iterator[tuple[int, Record]]:
         """All records, with their rows, in row order."""
         for key, data in self.view.scan(f"records.{self.edition}"):
-            yield int(_ROW.unpack(key)[0]), Record(*orjson.loads(data))
+            with decoding("store, database 'records'"):
+                yield int(_ROW.unpack(key)[0]), Record(*orjson.loads(data))
 
     def scan_inputs(self) -> Iterator[tuple[int, Inputs]]:
         """What all items are made of, with their rows, in row order."""
         for key, data in self.view.scan(f"inputs.{self.edition}"):
-            yield int(_ROW.unpack(key)[0]), Inputs(*orjson.loads(data))
+            with decoding("store, database 'inputs'"):
+                yield int(_ROW.unpack(key)[0]), Inputs(*orjson.loads(data))
 
     def count(self) -> int:
         """Number of items."""
         return self.view.count(f"records.{self.edition}")
 
+    def postings(self) -> StoredPostings:
+        """Which rows hold which metadata."""
+
+        def metadata(rows: Iterable[int]) -> list[dict[str, Any]]:
+            return [record.metadata for record in self.records(rows)]
+
+        return StoredPostings(self.view, self.edition, metadata)
+
     def rejects(self) -> Iterator[dict[str, Any]]:
         """What could not be used, in catalog order."""
         for _, data in self.view.scan(f"rejects.{self.edition}"):
-            yield orjson.loads(data)
+            with decoding("store, database 'rejects'"):
+                yield orjson.loads(data)
 
     def embedding(self, key: bytes) -> NDArray[np.float32] | None:
         """A cached embedding: float32 with shape (dimension,), unit length; None if unknown."""
@@ -278,15 +298,20 @@ def read_current(view: ReadTransaction) -> Current | None:
     data = view.get(_META, _CURRENT)
     if data is None:
         return None
-    value = orjson.loads(data)
-    if value["format"] != FORMAT:
+    with decoding("store, database 'meta'"):
+        value = orjson.loads(data)
+        format_, current = (
+            value["format"],
+            Current(value["edition"], value["generation"], value["manifest_sha256"]),
+        )
+    if format_ != FORMAT:
         raise UnsupportedFormatError(
             "index",
             expected=f"format {FORMAT}",
-            got=f"format {value['format']}",
+            got=f"format {format_}",
             remedy="Upgrade Catalens to the version that wrote it, or build it again.",
         )
-    return Current(value["edition"], value["generation"], value["manifest_sha256"])
+    return current
 
 
 def _lost(database: str, row: int) -> CorruptIndexError:

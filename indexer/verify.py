@@ -1,4 +1,4 @@
-"""Check everything an index holds: each checksum, and that each id is found by its own vector."""
+"""Check everything an index holds: pages, checksums, postings, and that each item is found."""
 
 from __future__ import annotations
 
@@ -8,18 +8,32 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pyroaring import BitMap
 
+from .environment import Environment
 from .errors import CorruptIndexError
 from .generation import Generation, check_hash, load_manifest
 from .layout import IndexLayout
 from .manifest import Manifest
+from .opening import open_latest
+from .postings import Posted
 from .progress import Progress, Silent
+from .sealing import decoding
 from .searcher import OperatingPoint
 from .spaces import kind_of_input
-from .store import Inputs, Snapshot, Store, embedding_key
+from .store import Inputs, Snapshot, embedding_key
+
+Floats = NDArray[np.float32]
+Positions = NDArray[np.int64]
 
 _QUERIES = 256
 _WITHIN = 10
+# Rows are rounded to half precision, so scores to about this part of the vectors' lengths.
+_TOLERANCE = 2e-3
+# Items that no search has found are looked for in all rows, so many at once.
+_SCANNED_TOGETHER = 1024
+# Postings are compared so many rows at a time, to bound memory.
+_POSTED_TOGETHER = 16_384
 
 
 @dataclass
@@ -29,84 +43,124 @@ class VerifyReport:
     items: int = 0
     files: int = 0
     found_at_point: int = 0
-    """Items found by their own vector within the first 10 at the index's operating point."""
+    """Items found by their own vectors within the first 10 at the index's operating point."""
     found_by_full_search: int = 0
-    """Items found only when all lists were scanned."""
+    """Items found only when all lists, or all rows, were scanned."""
     problems: list[str] = field(default_factory=list)
 
 
 def verify_index(path: str | Path, *, progress: Progress | None = None) -> VerifyReport:
     """Check an index.
 
-    Files against the manifest's hashes; the store's records, ids, postings and embeddings against
-    their checksums and each other; every id by a search with its own vector.
+    First the store's pages, by a walk that trusts none of them; where one is damaged, nothing
+    more is read. Then files against the manifest's hashes; the store's records, ids, postings and
+    embeddings against their checksums and each other; every item by a search for items like it.
+    A build may go on meanwhile: what was current at the start is checked.
 
     Raises:
         NotAnIndexError: the folder is no index.
-        CorruptIndexError: the store itself cannot be read.
+        CorruptIndexError: the store itself, or the manifest, cannot be read.
     """
-    layout = IndexLayout(Path(path))
-    store = Store.open(layout)
+    layout, progress = IndexLayout(Path(path)), progress or Silent()
+    problems = _page_problems(layout, progress)
+    if problems:
+        return VerifyReport(problems=problems)
+    while True:
+        store, snapshot, files = open_latest(
+            layout, lambda snapshot: _check_files(layout, snapshot, progress)
+        )
+        try:
+            # Files that a build has swept are not damaged.
+            if not files.problems or not store.has_moved_on(snapshot.current):
+                return _Verifier(snapshot, files, progress).run()
+        finally:
+            snapshot.close()
+            store.close()
+
+
+def _page_problems(layout: IndexLayout, progress: Progress) -> list[str]:
+    if not layout.store_data.is_file():
+        return []
+    environment = Environment.acquire(layout.store)
+    progress.start("check pages", None)
     try:
-        with store.snapshot() as snapshot:
-            return _Verifier(layout, snapshot, progress or Silent()).run()
+        return environment.page_problems()
     finally:
-        store.close()
+        progress.finish()
+        environment.release()
+
+
+@dataclass
+class _Files:
+    """Derived files that were checked; `generation` holds them open unless there are problems."""
+
+    manifest: Manifest
+    generation: Generation | None
+    problems: list[str]
+
+
+def _check_files(layout: IndexLayout, snapshot: Snapshot, progress: Progress) -> _Files:
+    folder = layout.generation(snapshot.current.generation)
+    manifest = load_manifest(folder, snapshot.current)
+    problems = []
+    progress.start("check files", len(manifest.files))
+    for name in manifest.files:
+        try:
+            check_hash(folder, manifest, name)
+        except (CorruptIndexError, OSError) as error:
+            problems.append(str(error))
+        progress.advance(1)
+    progress.finish()
+    generation = None if problems else Generation.open(layout, snapshot.current)
+    return _Files(manifest, generation, problems)
 
 
 class _Verifier:
-    def __init__(self, layout: IndexLayout, snapshot: Snapshot, progress: Progress) -> None:
-        self._layout = layout
+    def __init__(self, snapshot: Snapshot, files: _Files, progress: Progress) -> None:
         self._snapshot = snapshot
+        self._manifest = files.manifest
+        self._generation = files.generation
         self._progress = progress
-        self._report = VerifyReport()
+        self._report = VerifyReport(files=len(files.manifest.files), problems=files.problems)
 
     def run(self) -> VerifyReport:
-        folder = self._layout.generation(self._snapshot.current.generation)
-        manifest = load_manifest(folder, self._snapshot.current)
-        self._progress.start("check files", len(manifest.files))
-        for name in manifest.files:
-            self._try(check_hash, folder, manifest, name)
-            self._report.files += 1
-            self._progress.advance(1)
+        self._progress.start("check records", self._manifest.items)
+        try:
+            with decoding("store"):
+                self._check_store()
+        except CorruptIndexError as error:
+            self._report.problems.append(str(error))
         self._progress.finish()
-        self._progress.start("check records", manifest.items)
-        self._try(self._check_store, manifest)
-        self._progress.finish()
-        if not self._report.problems:
-            generation = Generation.open(self._layout, self._snapshot.current)
-            self._progress.start("find every item", len(generation))
-            self._check_findable(generation)
+        if self._generation is not None and not self._report.problems:
+            self._progress.start("find every item", len(self._generation))
+            self._check_findable(self._generation)
             self._progress.finish()
         return self._report
 
-    def _try(self, check: object, *arguments: object) -> None:
-        try:
-            check(*arguments)  # type: ignore[operator]
-        except CorruptIndexError as error:
-            self._report.problems.append(str(error))
-
-    def _check_store(self, manifest: Manifest) -> None:
+    def _check_store(self) -> None:
         snapshot, view = self._snapshot, self._snapshot.view
         for database in view.databases():
             for _ in view.scan(database):
                 pass  # a scan checks every checksum
+        postings = _PostingsCheck(snapshot)
         for row, record in snapshot.scan_records():
             if snapshot.row_of(record.id) != row:
                 self._report.problems.append(f"id {record.id!r} does not lead to its row {row}")
             (inputs,) = snapshot.inputs([row])
-            self._report.problems.extend(self._lost_embeddings(manifest, row, inputs))
+            self._report.problems.extend(self._lost_embeddings(row, inputs))
+            self._report.problems.extend(postings.add(row, record.metadata))
             self._report.items += 1
             self._progress.advance(1)
+        self._report.problems.extend(postings.finish())
         ids = view.count(f"ids.{snapshot.edition}")
-        for what, count in (("rows", manifest.items), ("ids", ids)):
+        for what, count in (("rows", self._manifest.items), ("ids", ids)):
             if count != self._report.items:
                 self._report.problems.append(
                     f"store has {self._report.items} records, but {count} {what}"
                 )
 
-    def _lost_embeddings(self, manifest: Manifest, row: int, inputs: Inputs) -> Iterator[str]:
-        for space in manifest.spaces:
+    def _lost_embeddings(self, row: int, inputs: Inputs) -> Iterator[str]:
+        for space in self._manifest.spaces:
             if not inputs.mask >> space.bit & 1:
                 continue
             fingerprint = space.fingerprints[space.spec.item]
@@ -122,37 +176,172 @@ class _Verifier:
     def _check_findable(self, generation: Generation) -> None:
         entry = generation.manifest.index
         everything = OperatingPoint(entry.lists, 10 * entry.k_factor)
+        scan = _ExactScan(generation)
         for start, rows in generation.searcher.rows.chunks(_QUERIES):
-            positions = np.arange(start, start + len(rows))
-            missed = self._missed(generation, generation.point, positions, rows)
+            items = _Items.of(generation, np.arange(start, start + len(rows)), rows)
+            missed = items.missed(generation, generation.point)
             self._report.found_at_point += len(rows) - len(missed)
             if len(missed):
-                still = self._missed(generation, everything, positions[missed], rows[missed])
-                self._report.found_by_full_search += len(missed) - len(still)
-                for position in positions[missed][still]:
-                    (record,) = self._snapshot.records([int(generation.row_numbers[position])])
-                    self._report.problems.append(f"item {record.id!r} is not found by its vector")
+                items = items.take(missed)
+                scan.add(items.take(items.missed(generation, everything)))
+                self._report.found_by_full_search += len(missed)
             self._progress.advance(len(rows))
+        for position in scan.finish():
+            self._report.found_by_full_search -= 1
+            (record,) = self._snapshot.records([int(generation.row_numbers[position])])
+            self._report.problems.append(f"item {record.id!r} is not found by its own vectors")
 
-    def _missed(
-        self,
-        generation: Generation,
-        point: OperatingPoint,
-        positions: NDArray[np.int64],
-        rows: NDArray[np.float32],
-    ) -> NDArray[np.int64]:
-        """Which of these rows are not within the first 10 for their own vector, ties allowed."""
-        within = min(_WITHIN, len(generation))
-        hits = generation.searcher.search(rows, within, point)
-        own = np.einsum("nd,nd->n", rows, rows)
-        return np.array(
-            [
-                n
-                for n, ((found, scores, _), position) in enumerate(
-                    zip(hits, positions, strict=True)
-                )
-                # Equal items may crowd each other out: as good as the last one is found.
-                if position not in found and own[n] < scores[-1] - 1e-5
-            ],
-            dtype=np.int64,
+
+@dataclass
+class _Items:
+    """Some items, each with the query for items like it."""
+
+    positions: Positions
+    """int64 (m,)"""
+    queries: Floats
+    """float32 (m, D)"""
+    own: Floats
+    """float32 (m,): what each item scores for its query."""
+    tolerance: Floats
+    """float32 (m,): how far a score for the query may be off."""
+
+    @classmethod
+    def of(cls, generation: Generation, positions: Positions, rows: Floats) -> _Items:
+        weights = generation.fusion.weights
+        queries = np.stack(
+            [_query_like(generation, *item) for item in zip(positions, rows, strict=True)]
         )
+        own = np.einsum("nd,nd->n", queries, rows)
+        longest = np.sqrt(sum(weights.values()))
+        return cls(positions, queries, own, _TOLERANCE * longest * np.linalg.norm(queries, axis=1))
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def take(self, which: Positions | slice) -> _Items:
+        return _Items(
+            self.positions[which], self.queries[which], self.own[which], self.tolerance[which]
+        )
+
+    def missed(self, generation: Generation, point: OperatingPoint) -> Positions:
+        """Which of them a search does not return within the first 10, ties allowed."""
+        within = min(_WITHIN, len(generation))
+        hits = generation.searcher.search(self.queries, within, point)
+        lost = [
+            position not in found
+            # Equal items may crowd each other out: as good as the last one is found.
+            and (len(found) < within or abs(own - scores[-1]) > tolerance)
+            for (found, scores, _), position, own, tolerance in zip(
+                hits, self.positions, self.own, self.tolerance, strict=True
+            )
+        ]
+        return np.flatnonzero(lost)
+
+
+def _query_like(generation: Generation, position: int, row: Floats) -> Floats:
+    """The query (D,) that asks for items like that of a row (D,), with the default weights."""
+    fusion = generation.fusion
+    blocks = {}
+    for name, here in zip(fusion.blocks, generation.mask[position], strict=True):
+        if here:
+            weight = np.float32(fusion.weights[name])
+            block = row[fusion.blocks[name]] / np.sqrt(weight)
+            blocks[name] = weight * fusion.transforms[name].item_as_query(block)
+    return fusion.fuse_query(blocks)
+
+
+class _ExactScan:
+    """Looks for items among all rows: codes are lossy, so a search may miss what is there."""
+
+    def __init__(self, generation: Generation) -> None:
+        self._rows = generation.searcher.rows
+        transforms = generation.fusion.transforms.values()
+        # Where plain-cosine blocks are reduced, longer blocks than an item's own may score more.
+        self._own_is_best = all(t.centred or t.components is None for t in transforms)
+        self._waiting: list[_Items] = []
+        self._lost: list[int] = []
+
+    def add(self, items: _Items) -> None:
+        """Look for these, at once or later."""
+        if self._own_is_best and len(items):
+            self._waiting.append(items)
+            if sum(map(len, self._waiting)) >= _SCANNED_TOGETHER:
+                self._scan()
+
+    def finish(self) -> list[int]:
+        """Positions of the items that are not within the first 10 for their query."""
+        if self._waiting:
+            self._scan()
+        return self._lost
+
+    def _scan(self) -> None:
+        positions, queries, own, tolerance = (
+            np.concatenate([getattr(items, name) for items in self._waiting])
+            for name in ("positions", "queries", "own", "tolerance")
+        )
+        self._waiting = []
+        better = np.zeros(len(positions), dtype=np.int64)
+        for _, rows in self._rows.chunks():
+            better += (rows @ queries.T > own + tolerance).sum(axis=0)
+        self._lost.extend(positions[better >= _WITHIN].tolist())
+
+
+class _PostingsCheck:
+    """Compares postings with records: each value of a record is posted, and nothing else is.
+
+    Rows come in order. The postings of some thousand rows are made again and compared with the
+    same rows of the stored ones; whether more is stored shows in the totals.
+    """
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._stored = snapshot.postings()
+        self._posted = Posted()
+        self._first = 0
+        self._last = -1
+        self._total = {"values": 0, "fields": 0}
+
+    def add(self, row: int, metadata: dict[str, object]) -> list[str]:
+        """Add a record; return problems found so far that were not returned before."""
+        problems = self._compare() if row - self._first >= _POSTED_TOGETHER else []
+        self._posted.add(row, metadata)
+        self._last = row
+        return problems
+
+    def finish(self) -> list[str]:
+        """Compare the rest, and the totals."""
+        problems = self._compare()
+        view, edition = self._snapshot.view, self._snapshot.edition
+        counts = {
+            "values": (len(BitMap.deserialize(v)) for _, v in view.scan(f"postings.{edition}")),
+            "fields": (len(self._stored.having(name)) for name in self._stored.fields()),
+        }
+        for what, stored in counts.items():
+            total = empty = 0
+            for count in stored:
+                total += count
+                empty += count == 0
+            if empty or total != self._total[what]:
+                problems.append(
+                    f"postings of {what} name {total} rows where records have "
+                    f"{self._total[what]}; {empty} name none"
+                )
+        return problems
+
+    def _compare(self) -> list[str]:
+        here = BitMap(range(self._first, self._last + 1))
+        view, edition = self._snapshot.view, self._snapshot.edition
+        keys = sorted(self._posted.values)
+        problems = []
+        for key, stored in zip(keys, view.get_many(f"postings.{edition}", keys), strict=True):
+            rows = self._posted.values[key]
+            self._total["values"] += len(rows)
+            if stored is None or BitMap.deserialize(stored) & here != rows:
+                problems.append(f"postings of the value with key {key.hex()} are not its rows")
+        for name, rows in self._posted.fields.items():
+            self._total["fields"] += len(rows)
+            if self._stored.having(name) & here != rows:
+                problems.append(f"postings of field {name!r} are not the rows that have it")
+        self._posted = Posted()
+        self._first = self._last + 1
+        return problems

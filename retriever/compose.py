@@ -200,10 +200,13 @@ def _add_up(
     for space, weighted in terms.items():
         # Added up in proportion to the weights, of which only then the size counts.
         total = sum(abs(weight) for weight, _ in weighted)
-        block = weighted[0][1] * np.float32(weighted[0][0] / total)
-        for weight, other in weighted[1:]:
-            block = block + other * np.float32(weight / total)
-        length = math.sqrt(block @ block)
+        shares = [
+            one if weight == total else one * np.float32(weight / total) for weight, one in weighted
+        ]
+        block = shares[0]
+        for other in shares[1:]:
+            block = block + other
+        length = math.sqrt(block.dot(block))
         if length > _NOTHING:
             blocks[space] = block if total == 1.0 else block * np.float32(total)
             lengths[space] = length * total

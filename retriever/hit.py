@@ -10,10 +10,10 @@ class SpaceMatch(NamedTuple):
     """How an item and the query compare in one space.
 
     `similarity` is the cosine in [-1, 1] of the item's block and the query's, in a centred space
-    after centring. The query's block is the sum of its parts in that space, each times its
-    weight, signs included: where all that a query says is `unlike`, items that are unlike show a
-    positive similarity. None when either side has no block, as where the query's parts cancel
-    out. `present` tells whether the item has one.
+    after centring. The query's block is the sum of its parts in that space, each times its own
+    weight and the space's, signs included: where all that a query says is `unlike`, items that
+    are unlike show a positive similarity. None when either side has no block, as where the
+    query's parts cancel out. `present` tells whether the item has one.
     """
 
     similarity: float | None

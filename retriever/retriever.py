@@ -36,6 +36,7 @@ Floats = NDArray[np.float32]
 
 _FILTERS_KEPT = 32
 _DEFAULT_K = 10
+_NOT_ASKED = (SpaceMatch(None, False), SpaceMatch(None, True))
 
 
 class Retriever:
@@ -75,7 +76,12 @@ class Retriever:
         store, snapshot, generation = open_latest(
             layout, lambda snapshot: Generation.open(layout, snapshot.current, gpu=gpu)
         )
-        return cls(store, snapshot, generation, device)
+        try:
+            return cls(store, snapshot, generation, device)
+        except BaseException:
+            snapshot.close()
+            store.close()
+            raise
 
     def close(self) -> None:
         """Let go of the index; closing twice does nothing."""
@@ -156,34 +162,25 @@ class Retriever:
             keep = [n for n, p in enumerate(positions.tolist()) if p not in query.excluded]
             positions, scores, rows = positions[keep], scores[keep], rows[keep]
         positions, scores, rows = positions[:k], scores[:k], rows[:k]
-        present = self._generation.mask[positions].tolist()
-        similarities = zip(*self._similarities(query, scores, rows), strict=True)
+        matches = zip(*self._matches(query, positions, scores, rows), strict=True)
         records = self._snapshot.records(self._generation.row_numbers[positions].tolist())
+        names = self._names
         return [
-            Hit(
-                record.id,
-                score,
-                {
-                    name: SpaceMatch(cosine if here else None, here)
-                    for name, cosine, here in zip(self._names, cosines, has, strict=True)
-                },
-                record.metadata,
-            )
-            for record, score, cosines, has in zip(
-                records, scores.tolist(), similarities, present, strict=True
-            )
+            Hit(record.id, score, dict(zip(names, spaces, strict=True)), record.metadata)
+            for record, score, spaces in zip(records, scores.tolist(), matches, strict=True)
         ]
 
-    def _similarities(
-        self, query: Composed, scores: Floats, rows: Floats
-    ) -> list[list[float | None]]:
-        """Cosine per space and hit; None in spaces that the query does not ask."""
+    def _matches(
+        self, query: Composed, positions: NDArray[np.int64], scores: Floats, rows: Floats
+    ) -> list[list[SpaceMatch]]:
+        """For each space, how each hit matches the query there."""
         fusion = self._generation.fusion
-        columns: list[list[float | None]] = []
-        for name, where in fusion.blocks.items():
+        present = self._generation.mask[positions].T.tolist()
+        columns = []
+        for (name, where), here in zip(fusion.blocks.items(), present, strict=True):
             length = query.lengths.get(name)
             if length is None:
-                columns.append([None] * len(rows))
+                columns.append([_NOT_ASKED[has] for has in here])
                 continue
             block = query.vector[where]
             # What this space adds to the score: all of it, where no other is asked.
@@ -192,7 +189,14 @@ class Retriever:
             fused = length * fusion.weights[name] ** -0.5
             average = fusion.transforms[name].average_similarity(block) / fused
             # Rows are half precision, so their blocks are unit length to about 0.0005.
-            columns.append([max(-1.0, min(1.0, a / length + average)) for a in added.tolist()])
+            columns.append(
+                [
+                    SpaceMatch(max(-1.0, min(1.0, a / length + average)), True)
+                    if has
+                    else _NOT_ASKED[False]
+                    for a, has in zip(added.tolist(), here, strict=True)
+                ]
+            )
         return columns
 
     def _checked_k(self, k: int | None) -> int:
@@ -212,7 +216,7 @@ class Retriever:
         return wanted
 
     def _postings(self) -> StoredPostings:
-        return StoredPostings(self._snapshot.view, self._snapshot.edition)
+        return self._snapshot.postings()
 
     def _allowed(self, where: str) -> Selection:
         """Which positions pass a filter; the last few filters are remembered."""

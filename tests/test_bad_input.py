@@ -34,6 +34,7 @@ from retriever.errors import (
     EmptyQueryError,
     FingerprintMismatchError,
     InvalidKError,
+    InvalidWeightError,
     ModalityNotIndexedError,
     NoWeightError,
     QueryError,
@@ -195,10 +196,20 @@ QUERIES: dict[str, tuple[type[CatalensError], Callable[[], Query], str]] = {
     "infinite": (InvalidVectorError, lambda: Query(vector=[np.inf] * 8), "infinite"),
     "zero": (InvalidVectorError, lambda: Query(vector=np.zeros(8)), "zero"),
     "no values": (InvalidVectorError, lambda: Query(vector=[]), "zero"),
-    "weight NaN": (UnknownWeightError, lambda: Query(text="a", weights={"text": np.nan}), "nan"),
-    "weight text": (UnknownWeightError, lambda: Query(text="a", weights={"text": "1"}), "'1'"),
-    "weight True": (UnknownWeightError, lambda: Query(text="a", weights={"text": True}), "True"),
-    "part weight": (UnknownWeightError, lambda: Query(text=("a", np.inf)), "inf"),
+    "complex vector": (QueryError, lambda: Query(vector=np.ones(8, dtype=complex)), "complex128"),
+    "vector of digits": (QueryError, lambda: Query(vector=["1"] * 8), "numbers"),
+    "number": (QueryError, lambda: Query(vector=3.0), "shape ()"),
+    "weights of a list": (QueryError, lambda: Query(text="a", weights=[1]), "list"),  # type: ignore[arg-type]
+    "weight NaN": (InvalidWeightError, lambda: Query(text="a", weights={"text": np.nan}), "nan"),
+    "weight text": (InvalidWeightError, lambda: Query(text="a", weights={"text": "1"}), "'1'"),  # type: ignore[dict-item]
+    "weight True": (InvalidWeightError, lambda: Query(text="a", weights={"text": True}), "True"),
+    "weight of digits": (InvalidWeightError, lambda: Query(text=("a", 10**400)), "100000"),
+    "part weight": (InvalidWeightError, lambda: Query(text=("a", np.inf)), "inf"),
+    "huge weight": (InvalidWeightError, lambda: Query(text=("a", 1e13)), "1e-12 to 1e+12"),
+    "tiny weight": (InvalidWeightError, lambda: Query(text=("a", -1e-13)), "1e-12 to 1e+12"),
+    "vector weight": (InvalidWeightError, lambda: Query(vector=(np.ones(8), np.nan)), "nan"),
+    "empty id": (UnknownItemError, lambda: Query(like=""), "''"),
+    "id too long": (UnknownItemError, lambda: Query(like="é" * 241), "an id of the index"),
     "dimension": (InvalidVectorError, lambda: Query(vector=np.ones(9)), "9"),
     "unknown space": (ModalityNotIndexedError, lambda: Query(vector={"w": np.ones(8)}), "'w'"),
     "unknown weight": (UnknownWeightError, lambda: Query(text="a", weights={"w": 1}), "words"),
@@ -220,7 +231,7 @@ def test_queries(name: str, opened: Retriever) -> None:
     assert error.exit_code == 2
 
 
-@pytest.mark.parametrize("k", [0, -5, N + 1, 1.5, "2", None, True])
+@pytest.mark.parametrize("k", [0, -5, N + 1, 1.5, "2", np.float64(2), True, np.True_])
 def test_k(k: Any, opened: Retriever) -> None:
     raises(InvalidKError, lambda: opened.search(Query(text="a"), k), f"from 1 to {N}", repr(k))
 
@@ -341,20 +352,7 @@ def test_vectors_beyond_float32_have_a_direction(vector: Any, opened: Retriever)
     assert [h.id for h in opened.search(Query(vector=vector), 5)] == [h.id for h in expected]
 
 
-ODD = {
-    "complex vector": lambda: Query(vector=np.ones(DIMENSION, dtype=complex)),
-    "weights of a list": lambda: Query(text="a", weights=[1]),  # type: ignore[arg-type]
-}
-
-
-@pytest.mark.xfail(strict=True, reason="numpy's warning, or an AttributeError, escapes")
-@pytest.mark.parametrize("name", ODD)
-def test_odd_arguments_are_our_errors(name: str) -> None:
-    with pytest.raises(CatalensError):
-        ODD[name]()
-
-
-@pytest.mark.xfail(strict=True, reason="only int and float count as numbers")
-def test_numpy_numbers_are_weights(opened: Retriever) -> None:
+def test_numpy_numbers_are_weights_and_k(opened: Retriever) -> None:
     query = Query(text=("red", np.float32(0.5)), weights={"words": np.float32(2)})
-    assert opened.search(query, np.int64(3))  # type: ignore[arg-type]
+    expected = opened.search(Query(text=("red", 0.5), weights={"words": 2}), 3)
+    assert opened.search(query, np.int64(3)) == expected  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from catalens import CatalensError, Query, Retriever, build_index
 from indexer import IndexLayout, Store, verify_index
 from indexer.catalog_errors import EmptyCatalogError, RejectedRowError
 from indexer.encode import _FIRST_BATCH
-from indexer.errors import IndexLockedError, OutputFolderError, StoreUnavailableError
+from indexer.errors import IndexLockedError, OutputFolderError
 from tests.catalogs import Opened, build_toy, build_vectors, clustered, toy_preset, toy_rows
 from tests.processes import run_python, start_python
 from tests.toy_encoders import ToyEncoder
@@ -384,7 +384,6 @@ def test_opening_while_builds_publish_never_fails(tmp_path: Path) -> None:
     assert len(sizes) > 2 and sizes <= set(range(20, 45))
 
 
-@pytest.mark.xfail(strict=True, reason="a generation swept under verify is called damage")
 def test_verify_during_a_rebuild_finds_nothing_wrong(tmp_path: Path) -> None:
     build_toy(tmp_path / "index", toy_rows(30))
 
@@ -447,9 +446,6 @@ def test_unfinished_folders_are_swept(tmp_path: Path) -> None:
     assert [path.name for path in generations.iterdir()] == ["000010"]
 
 
-@pytest.mark.xfail(
-    strict=True, raises=StoreUnavailableError, reason="no edition is dropped while a view is open"
-)
 def test_open_retriever_does_not_hinder_many_rebuilds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -468,9 +464,6 @@ def test_open_retriever_does_not_hinder_many_rebuilds(
             held.close()
 
 
-@pytest.mark.xfail(
-    strict=True, raises=StoreUnavailableError, reason="handles of dropped editions stay open"
-)
 def test_rebuilds_elsewhere_do_not_exhaust_a_long_lived_reader(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -497,7 +490,6 @@ def test_rebuilds_elsewhere_do_not_exhaust_a_long_lived_reader(
         builder.communicate(timeout=60)
 
 
-@pytest.mark.xfail(strict=True, reason="the build goes into the deleted store and says nothing")
 def test_index_deleted_under_an_open_retriever_can_be_built_again(tmp_path: Path) -> None:
     build_vectors(tmp_path / "index", clustered(5, 8))
     with Retriever.open(tmp_path / "index"):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.sortable import FIELD_BYTES, STRING_BYTES, encode_value, field_prefix
+from indexer.sortable import FIELD_BYTES, STRING_BYTES, encode_value, field_prefix, shared_part
 
 numbers = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
@@ -20,11 +20,7 @@ values = st.one_of(numbers, strings, st.booleans())
 
 
 def is_cut(key: bytes) -> bool:
-    """Tell whether a key is that of a string too long to stand in it whole."""
-    mark = len(key) - 16 - 1
-    name_length = 16 if key[:1] == b"\xff" else key[0]
-    # Doubles may hold 0xFF as well, but are too short to reach back to the mark's place.
-    return mark == name_length + 2 + STRING_BYTES and key[mark : mark + 1] == b"\xff"
+    return shared_part(key) is not None
 
 
 def kind(value: object) -> type:

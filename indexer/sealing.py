@@ -1,0 +1,200 @@
+"""How damage of the store shows, without LMDB's help: checksums of values, the file's header.
+
+LMDB trusts its file. A value that is not what was written is found by its checksum, when it is
+read. Page headers, and the pages that point to other pages, carry none: the two meta pages are
+checked here at each opening, the rest only by `verify` (`Environment.page_problems`, about
+100 MB a second). A bit that flips in one of those other headers, in a file that `verify` has
+not seen since, can still end a reader's process with a bus error, or hide keys from it.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from .errors import CorruptIndexError
+
+_REMEDY = "Restore it from a backup, or build the index again from the catalog."
+
+# LMDB's meta page on a 64-bit machine: page number, flags; magic, version, address, map size;
+# two trees, that of free pages and the main one; last page, transaction.
+_META = struct.Struct("<Q2xH4xIIQQ48s48sQQ")
+_TREE = struct.Struct("<IHHQQQQQ")
+_META_MAGIC = 0xBEEFC0DE
+_META_FLAG = 8
+_DATA_VERSION = 1
+# Each says of a tree's keys what LMDB's own are (integers), and what ours are (bytes).
+_FREE_FLAGS = 8
+_MAIN_FLAGS = 0
+_DEEPEST = 32
+_LARGEST_MAP = 1 << 47
+_NO_PAGE = (1 << 64) - 1
+_PAGE_SIZE_OFFSET = 16 + 24
+# A meta page may be read while another process writes it.
+_READS = 3
+
+
+class _Tree(NamedTuple):
+    page_size: int
+    flags: int
+    depth: int
+    branch_pages: int
+    leaf_pages: int
+    overflow_pages: int
+    entries: int
+    root: int
+
+    def is_sound(self, flags: int, last_page: int) -> bool:
+        if self.flags != flags:
+            return False
+        pages = self.branch_pages + self.leaf_pages + self.overflow_pages
+        if self.root == _NO_PAGE:
+            return self.depth == pages == self.entries == 0
+        return (
+            1 < self.root <= last_page
+            and 0 < self.depth <= _DEEPEST
+            and 0 < self.leaf_pages <= pages < last_page
+            and self.entries > 0
+        )
+
+
+class _Meta(NamedTuple):
+    number: int
+    page_flags: int
+    magic: int
+    version: int
+    address: int
+    map_size: int
+    free: bytes
+    main: bytes
+    last_page: int
+    transaction: int
+
+    def is_sound(self, number: int, page_size: int) -> bool:
+        free, main = (_Tree(*_TREE.unpack(tree)) for tree in (self.free, self.main))
+        return (
+            (self.number, self.page_flags, self.address) == (number, _META_FLAG, 0)
+            and self.version == _DATA_VERSION
+            and free.page_size == page_size
+            and self.last_page > 0
+            and (self.last_page + 1) * page_size <= self.map_size < _LARGEST_MAP
+            # Transactions write the two pages in turn.
+            and (self.transaction % 2 == number or self.transaction == 0)
+            and free.is_sound(_FREE_FLAGS, self.last_page)
+            and main.is_sound(_MAIN_FLAGS, self.last_page)
+        )
+
+
+def check_header(path: Path) -> None:
+    """Check the two meta pages of an LMDB file and its size, before anything maps it.
+
+    Raises:
+        CorruptIndexError: the file is no LMDB file, is shorter than its last page, or a field of
+            a meta page is out of its range.
+    """
+    flaw = _flaw(path)
+    for _ in range(_READS - 1):
+        if flaw is None:
+            return
+        time.sleep(0.001)
+        flaw = _flaw(path)
+    if flaw is not None:
+        raise flaw
+
+
+def _flaw(path: Path) -> CorruptIndexError | None:
+    with path.open("rb") as file:
+        first = file.read(4096)
+        if len(first) < 4096:
+            return _cut(path, 4096 * 2, len(first))
+        page_size = struct.unpack_from("<I", first, _PAGE_SIZE_OFFSET)[0]
+        if page_size not in (4096, 8192, 16384, 32768, 65536):
+            return _foreign(path)
+        file.seek(page_size)
+        second = file.read(_META.size)
+        size = file.seek(0, os.SEEK_END)
+    if len(second) < _META.size:
+        return _cut(path, page_size * 2, size)
+    metas = [_Meta(*_META.unpack_from(page)) for page in (first, second)]
+    if any(meta.magic != _META_MAGIC for meta in metas):
+        return _foreign(path)
+    if abs(metas[0].transaction - metas[1].transaction) > 1 or not all(
+        meta.is_sound(number, page_size) for number, meta in enumerate(metas)
+    ):
+        return CorruptIndexError(
+            f"store {path}",
+            expected="two meta pages whose fields are in range",
+            got=f"{metas[0]} and {metas[1]}",
+            remedy=_REMEDY,
+        )
+    last_page = max(metas, key=lambda meta: meta.transaction).last_page
+    if size < (last_page + 1) * page_size:
+        return _cut(path, (last_page + 1) * page_size, size)
+    return None
+
+
+def _cut(path: Path, expected: int, got: int) -> CorruptIndexError:
+    return CorruptIndexError(
+        f"store {path}",
+        expected=f"at least {expected:,} bytes",
+        got=f"{got:,}: the file was cut",
+        remedy=_REMEDY,
+    )
+
+
+def _foreign(path: Path) -> CorruptIndexError:
+    return CorruptIndexError(
+        f"store {path}",
+        expected="an LMDB file with two valid meta pages",
+        got="other bytes",
+        remedy=_REMEDY,
+    )
+
+
+def seal(key: bytes, value: bytes) -> bytes:
+    """Append a CRC-32 over key and value, so that flipped bits and swapped values show."""
+    return value + zlib.crc32(value, zlib.crc32(key)).to_bytes(4, "little")
+
+
+def unseal(database: str, key: bytes, sealed: bytes) -> bytes:
+    """Check and strip the checksum.
+
+    Raises:
+        CorruptIndexError: the value is not what was written under this key.
+    """
+    value = sealed[:-4]
+    if int.from_bytes(sealed[-4:], "little") != zlib.crc32(value, zlib.crc32(key)):
+        raise CorruptIndexError(
+            f"store, database {database!r}",
+            expected=f"the checksum written with key {key[:64]!r}",
+            got="another: bits have flipped on disk",
+            remedy=_REMEDY,
+        )
+    return value
+
+
+@contextmanager
+def decoding(what: str) -> Iterator[None]:
+    """Translate what decoders raise on bytes that are not theirs.
+
+    A checksum covers key and value, not the database: a page pointer that has flipped may lead
+    to another database, whose values are whole and make no sense.
+
+    Raises:
+        CorruptIndexError: a decoder inside raised.
+    """
+    try:
+        yield
+    except (ValueError, IndexError, KeyError, TypeError, struct.error) as error:
+        raise CorruptIndexError(
+            what,
+            expected="bytes that decode",
+            got=f"others ({type(error).__name__}: {error})",
+            remedy=_REMEDY,
+        ) from error

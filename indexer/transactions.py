@@ -1,0 +1,143 @@
+"""Reading and writing inside one transaction of an `Environment`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from .sealing import seal, unseal
+
+if TYPE_CHECKING:
+    from .environment import Environment
+
+
+class ReadTransaction:
+    """A consistent view of the store; safe to use from many threads, one call at a time."""
+
+    def __init__(self, environment: Environment, transaction: Any, handles: dict[str, Any]) -> None:
+        self._environment = environment
+        self._transaction = transaction
+        self._handles = handles
+        self._lock = threading.Lock()
+
+    def get(self, database: str, key: bytes) -> bytes | None:
+        """The value under a key, its checksum checked; None when there is none."""
+        handle = self._handles.get(database)
+        if handle is None:
+            return None
+        with self._environment.guarded(), self._lock:
+            sealed = self._transaction.get(key, db=handle)
+        return None if sealed is None else unseal(database, key, sealed)
+
+    def get_many(self, database: str, keys: list[bytes]) -> list[bytes | None]:
+        """`get` for several keys under one lock."""
+        handle = self._handles.get(database)
+        if handle is None:
+            return [None] * len(keys)
+        with (
+            self._environment.guarded(),
+            self._lock,
+            self._transaction.cursor(db=handle) as cursor,
+        ):
+            found = {key: unseal(database, key, sealed) for key, sealed in cursor.getmulti(keys)}
+        return [found.get(key) for key in keys]
+
+    def scan(
+        self, database: str, low: bytes = b"", high: bytes | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Keys from `low` up to, not including, `high`, in order, with checked values.
+
+        Takes the lock a slice at a time, so that a long scan does not starve other threads.
+        """
+        handle = self._handles.get(database)
+        start: bytes | None = low
+        while handle is not None and start is not None:
+            with self._environment.guarded(), self._lock:
+                found, start = self._slice(handle, start, high)
+            for key, sealed in found:
+                yield key, unseal(database, key, sealed)
+
+    def _slice(
+        self, handle: Any, start: bytes, high: bytes | None, count: int = 4096
+    ) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
+        found: list[tuple[bytes, bytes]] = []
+        with self._transaction.cursor(db=handle) as cursor:
+            if not (cursor.set_range(start) if start else cursor.first()):
+                return found, None
+            for key, value in cursor.iternext(keys=True, values=True):
+                if high is not None and key >= high:
+                    return found, None
+                if len(found) == count:
+                    return found, key
+                found.append((key, value))
+        return found, None
+
+    def count(self, database: str) -> int:
+        """Number of keys in a database."""
+        handle = self._handles.get(database)
+        if handle is None:
+            return 0
+        with self._environment.guarded(), self._lock:
+            return int(self._transaction.stat(handle)["entries"])
+
+    def databases(self) -> list[str]:
+        """Names of all databases there are."""
+        return sorted(self._handles)
+
+    def close(self) -> None:
+        """Let go of the view; the space it held can be used again.
+
+        In a forked child of the process that opened it, nothing happens.
+        """
+        if self._environment.is_inherited:
+            return
+        with self._lock:
+            self._transaction.abort()
+        self._environment.close_view(self)
+
+    def __enter__(self) -> ReadTransaction:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class WriteTransaction(ReadTransaction):
+    """Reads and writes that become visible together, or not at all."""
+
+    def __init__(self, environment: Environment, transaction: Any, handles: dict[str, Any]) -> None:
+        super().__init__(environment, transaction, handles)
+        self.dropped: set[str] = set()
+        """Databases whose handles are closed, whether the transaction commits or not."""
+
+    def put(self, database: str, key: bytes, value: bytes) -> None:
+        """Write one value with its checksum."""
+        self._transaction.put(key, seal(key, value), db=self._handle(database))
+
+    def delete(self, database: str, key: bytes) -> None:
+        """Remove a key; nothing happens when it is not there."""
+        self._transaction.delete(key, db=self._handle(database))
+
+    def drop(self, database: str) -> None:
+        """Remove a whole database; while this process holds a view, empty it and keep its name.
+
+        To remove a name closes its handle at once, and a view that uses it may then fail, or read
+        another database in its place. What a view sees of an emptied database stays whole.
+        """
+        handle = self._handles.get(database)
+        if handle is None:
+            return
+        if self._environment.has_views:
+            self._transaction.drop(handle, delete=False)
+        else:
+            self.dropped.add(database)
+            self._transaction.drop(handle, delete=True)
+            del self._handles[database]
+
+    def _handle(self, database: str) -> Any:
+        found = self._handles.get(database)
+        if found is None:
+            found = self._environment.open_database(database, self._transaction)
+            self._handles[database] = found
+        return found
