@@ -12,8 +12,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -65,7 +65,7 @@ _envid.env_keys = _keys_in_this_process
 
 
 def _database_names(transaction: Any) -> list[str]:
-    with decoding("store, names of databases"), transaction.cursor() as cursor:
+    with decoding("main"), transaction.cursor() as cursor:
         return [key.decode() for key in cursor.iternext(keys=True, values=False)]
 
 
@@ -77,9 +77,10 @@ class Environment:
     _alive: WeakSet[Environment] = WeakSet()  # noqa: RUF012
 
     def __init__(self, folder: Path, key: str) -> None:
-        self._folder = folder
+        self.folder = folder
         self._key = key
-        self._pid = os.getpid()
+        self.pid = os.getpid()
+        self._guard = _Guard(self)
         self._references = 0
         self._handles: dict[str, Any] = {}
         self._listed: tuple[int, dict[str, Any]] | None = None
@@ -125,24 +126,24 @@ class Environment:
                     del self._open[self._key]
 
     def _map(self, size: int) -> Any:
-        data = self._folder / "data.mdb"
+        data = self.folder / "data.mdb"
         read_only = data.exists() and not os.access(data, os.W_OK)
         while True:
             try:
                 return lmdb.open(
-                    str(self._folder),
+                    str(self.folder),
                     map_size=size,
                     max_dbs=_MAX_DATABASES,
                     max_readers=_MAX_READERS,
                     readonly=read_only,
                     # A read-only file system has no place for the lock file, and no writer.
-                    lock=not read_only or os.access(self._folder, os.W_OK),
+                    lock=not read_only or os.access(self.folder, os.W_OK),
                     readahead=False,
                 )
             except lmdb.MemoryError:
                 if size <= _SMALLEST_MAP_BYTES:
                     raise StoreFullError(
-                        f"store {self._folder}",
+                        f"store {self.folder}",
                         expected=f"{size >> 20:,} MiB of address space",
                         got="less",
                         remedy="Raise the limit on virtual memory (ulimit -v).",
@@ -153,7 +154,7 @@ class Environment:
 
     def translate(self, error: Exception) -> Exception:
         """The error of ours that says what an error of LMDB's means."""
-        what = f"store {self._folder}"
+        what = f"store {self.folder}"
         text = str(error)
         if "No space left" in text or "File too large" in text or "quota" in text:
             return DiskFullError(
@@ -200,15 +201,9 @@ class Environment:
             remedy="Check that the folder is complete, its owner, its mode and its file system.",
         )
 
-    @contextmanager
-    def guarded(self) -> Iterator[None]:
+    def guarded(self) -> _Guard:
         """Refuse use after a fork, and translate LMDB's errors."""
-        if self.is_inherited:
-            raise _forked(f"store {self._folder}", self._pid)
-        try:
-            yield
-        except lmdb.Error as error:
-            raise self.translate(error) from error
+        return self._guard
 
     def open_database(self, name: str, transaction: Any) -> Any:
         """A handle of a database, made if need be; it lives on when the transaction commits."""
@@ -217,7 +212,7 @@ class Environment:
     @property
     def is_inherited(self) -> bool:
         """Whether this process was forked from the one that opened the environment."""
-        return self._pid != os.getpid()
+        return self.pid != os.getpid()
 
     def view(self) -> ReadTransaction:
         """A consistent read-only view; close it.
@@ -244,7 +239,7 @@ class Environment:
                     with suppress(lmdb.NotFoundError):  # dropped since we looked
                         self._handles[name] = self._env.open_db(name.encode(), create=False)
         raise CorruptIndexError(
-            f"store {self._folder}",
+            f"store {self.folder}",
             expected="databases that can be found by their names",
             got=f"none named {missing}",
             remedy="Restore it from a backup, or build the index again from the catalog.",
@@ -272,10 +267,10 @@ class Environment:
             # Pages that a view may see are not written again: the walk needs them to hold still.
             view = ReadTransaction(self, self._begin(), {})
             self._views.add(view)
-        path = self._folder / "data.mdb"
+        path = self.folder / "data.mdb"
         with view, translated_os_errors(f"store {path}"):
             try:
-                with decoding(f"store {path}"):
+                with decoding("main"):
                     found = walk_pages(str(path), subdir=False)
             except (VerifyError, CorruptIndexError) as error:
                 found = [str(error)]
@@ -344,7 +339,7 @@ class Environment:
             time.sleep(0.001)
         if self._views:
             raise StoreFullError(
-                f"store {self._folder}",
+                f"store {self.folder}",
                 expected="no open Retriever in this process while the store's map grows",
                 got=f"{len(self._views)} open",
                 remedy="Close it, or write from another process.",
@@ -353,11 +348,26 @@ class Environment:
             self._env.set_mapsize(size)
         except lmdb.Error as error:
             raise StoreFullError(
-                f"store {self._folder}",
+                f"store {self.folder}",
                 expected=f"{size >> 20:,} MiB of address space",
                 got=str(error),
                 remedy="Raise the limit on virtual memory (ulimit -v).",
             ) from error
+
+
+class _Guard:
+    """What `Environment.guarded` returns: a class, since a generator costs searches more."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+
+    def __enter__(self) -> None:
+        if self._environment.is_inherited:
+            raise _forked(f"store {self._environment.folder}", self._environment.pid)
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, lmdb.Error):
+            raise self._environment.translate(error) from error
 
 
 def _identity(data: Path) -> tuple[int, int] | None:

@@ -170,13 +170,9 @@ class ConcatFusion:
         """
         fused = np.zeros(self.dimension, dtype=np.float32)
         for name, block in blocks.items():
-            fused[self.blocks[name]] = block * np.float32(self.weights[name] ** -0.5)
+            weight = self.weights[name]
+            fused[self.blocks[name]] = block if weight == 1 else block * np.float32(weight**-0.5)
         return fused
-
-    def contributions(self, query: Floats, rows: Floats) -> Floats:
-        """What each space adds to <q, v>: (D,) and (n, D) to (n, S); rows add up to the score."""
-        starts = [where.start for where in self.blocks.values()]
-        return np.add.reduceat(rows * query, starts, axis=1)
 
     def dump(self) -> bytes:
         """Serialise as safetensors."""

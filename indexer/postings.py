@@ -66,14 +66,14 @@ def merge(transaction: WriteTransaction, edition: int, posted: Posted) -> None:
 
 
 def _split(value: bytes) -> tuple[str, BitMap]:
-    with decoding("store, database 'fields'"):
+    with decoding("fields"):
         length = _NAME.unpack_from(value)[0]
         end = _NAME.size + length
         return value[_NAME.size : end].decode(), BitMap.deserialize(value[end:])
 
 
 def _bitmap(value: bytes) -> BitMap:
-    with decoding("store, database 'postings'"):
+    with decoding("postings"):
         return BitMap.deserialize(value)
 
 

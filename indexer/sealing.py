@@ -12,11 +12,11 @@ from __future__ import annotations
 import os
 import struct
 import time
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+from zlib import crc32
 
 from .errors import CorruptIndexError
 
@@ -157,30 +157,36 @@ def _foreign(path: Path) -> CorruptIndexError:
     )
 
 
+# The CRC-32 of anything followed by its own CRC-32.
+_RESIDUE = 0x2144DF1C
+
+
 def seal(key: bytes, value: bytes) -> bytes:
     """Append a CRC-32 over key and value, so that flipped bits and swapped values show."""
-    return value + zlib.crc32(value, zlib.crc32(key)).to_bytes(4, "little")
+    return value + crc32(value, crc32(key)).to_bytes(4, "little")
 
 
-def unseal(database: str, key: bytes, sealed: bytes) -> bytes:
-    """Check and strip the checksum.
+def unseal(database: str, sealed: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
+    """Check and strip the checksums of keys and their sealed values.
 
     Raises:
-        CorruptIndexError: the value is not what was written under this key.
+        CorruptIndexError: a value is not what was written under its key.
     """
-    value = sealed[:-4]
-    if int.from_bytes(sealed[-4:], "little") != zlib.crc32(value, zlib.crc32(key)):
-        raise CorruptIndexError(
-            f"store, database {database!r}",
-            expected=f"the checksum written with key {key[:64]!r}",
-            got="another: bits have flipped on disk",
-            remedy=_REMEDY,
-        )
-    return value
+    values = []
+    for key, value in sealed:
+        if crc32(value, crc32(key)) != _RESIDUE:
+            raise CorruptIndexError(
+                f"store, database {database!r}",
+                expected=f"the checksum written with key {key[:64]!r}",
+                got="another: bits have flipped on disk",
+                remedy=_REMEDY,
+            )
+        values.append(value[:-4])
+    return values
 
 
 @contextmanager
-def decoding(what: str) -> Iterator[None]:
+def decoding(database: str) -> Iterator[None]:
     """Translate what decoders raise on bytes that are not theirs.
 
     A checksum covers key and value, not the database: a page pointer that has flipped may lead
@@ -193,7 +199,7 @@ def decoding(what: str) -> Iterator[None]:
         yield
     except (ValueError, IndexError, KeyError, TypeError, struct.error) as error:
         raise CorruptIndexError(
-            what,
+            f"store, database {database!r}",
             expected="bytes that decode",
             got=f"others ({type(error).__name__}: {error})",
             remedy=_REMEDY,

@@ -229,7 +229,7 @@ class Snapshot:
         Raises:
             CorruptIndexError: there is none, or its checksum does not match.
         """
-        return [Record(*value) for value in self._load("records", rows)]
+        return list(map(Record._make, self._load("records", rows)))
 
     def inputs(self, rows: Iterable[int]) -> list[Inputs]:
         """What the items of several rows are made of, in their order.
@@ -237,27 +237,28 @@ class Snapshot:
         Raises:
             CorruptIndexError: there is none, or its checksum does not match.
         """
-        return [Inputs(*value) for value in self._load("inputs", rows)]
+        return list(map(Inputs._make, self._load("inputs", rows)))
 
-    def _load(self, database: str, rows: Iterable[int]) -> Iterator[Any]:
+    def _load(self, database: str, rows: Iterable[int]) -> list[Any]:
         keys = [_ROW.pack(row) for row in rows]
         found = self.view.get_many(f"{database}.{self.edition}", keys)
-        for key, data in zip(keys, found, strict=True):
-            if data is None:
-                raise _lost(database, int(_ROW.unpack(key)[0]))
-            with decoding(f"store, database {database!r}"):
-                yield orjson.loads(data)
+        if None in found:
+            raise _lost(database, int(_ROW.unpack(keys[found.index(None)])[0]))
+        with decoding(database):
+            # One document of many is parsed in half the time of many documents.
+            values: list[Any] = orjson.loads(b"[%b]" % b",".join(found))  # type: ignore[arg-type]
+        return values
 
     def scan_records(self) -> Iterator[tuple[int, Record]]:
         """All records, with their rows, in row order."""
         for key, data in self.view.scan(f"records.{self.edition}"):
-            with decoding("store, database 'records'"):
+            with decoding("records"):
                 yield int(_ROW.unpack(key)[0]), Record(*orjson.loads(data))
 
     def scan_inputs(self) -> Iterator[tuple[int, Inputs]]:
         """What all items are made of, with their rows, in row order."""
         for key, data in self.view.scan(f"inputs.{self.edition}"):
-            with decoding("store, database 'inputs'"):
+            with decoding("inputs"):
                 yield int(_ROW.unpack(key)[0]), Inputs(*orjson.loads(data))
 
     def count(self) -> int:
@@ -275,7 +276,7 @@ class Snapshot:
     def rejects(self) -> Iterator[dict[str, Any]]:
         """What could not be used, in catalog order."""
         for _, data in self.view.scan(f"rejects.{self.edition}"):
-            with decoding("store, database 'rejects'"):
+            with decoding("rejects"):
                 yield orjson.loads(data)
 
     def embedding(self, key: bytes) -> NDArray[np.float32] | None:
@@ -298,7 +299,7 @@ def read_current(view: ReadTransaction) -> Current | None:
     data = view.get(_META, _CURRENT)
     if data is None:
         return None
-    with decoding("store, database 'meta'"):
+    with decoding("meta"):
         value = orjson.loads(data)
         format_, current = (
             value["format"],

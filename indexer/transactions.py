@@ -28,7 +28,7 @@ class ReadTransaction:
             return None
         with self._environment.guarded(), self._lock:
             sealed = self._transaction.get(key, db=handle)
-        return None if sealed is None else unseal(database, key, sealed)
+        return None if sealed is None else unseal(database, [(key, sealed)])[0]
 
     def get_many(self, database: str, keys: list[bytes]) -> list[bytes | None]:
         """`get` for several keys under one lock."""
@@ -40,8 +40,12 @@ class ReadTransaction:
             self._lock,
             self._transaction.cursor(db=handle) as cursor,
         ):
-            found = {key: unseal(database, key, sealed) for key, sealed in cursor.getmulti(keys)}
-        return [found.get(key) for key in keys]
+            found = cursor.getmulti(keys)
+        values = unseal(database, found)
+        if len(values) == len(keys):
+            return list(values)
+        by_key = {key: value for (key, _), value in zip(found, values, strict=True)}
+        return [by_key.get(key) for key in keys]
 
     def scan(
         self, database: str, low: bytes = b"", high: bytes | None = None
@@ -55,8 +59,8 @@ class ReadTransaction:
         while handle is not None and start is not None:
             with self._environment.guarded(), self._lock:
                 found, start = self._slice(handle, start, high)
-            for key, sealed in found:
-                yield key, unseal(database, key, sealed)
+            for (key, _), value in zip(found, unseal(database, found), strict=True):
+                yield key, value
 
     def _slice(
         self, handle: Any, start: bytes, high: bytes | None, count: int = 4096

@@ -126,7 +126,7 @@ class _Verifier:
     def run(self) -> VerifyReport:
         self._progress.start("check records", self._manifest.items)
         try:
-            with decoding("store"):
+            with decoding("postings"):
                 self._check_store()
         except CorruptIndexError as error:
             self._report.problems.append(str(error))

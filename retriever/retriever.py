@@ -141,7 +141,7 @@ class Retriever:
             return []
         allowed = self._allowed(where) if where is not None else None
         composed = self._composer.compose(queries)
-        vectors = np.array([one.vector for one in composed])
+        vectors = np.concatenate([one.vector for one in composed]).reshape(len(composed), -1)
         most = max(len(one.excluded) for one in composed)
         found = self._generation.searcher.search(vectors, k + most, self._generation.point, allowed)
         return [self._hits(one, k, *hits) for one, hits in zip(composed, found, strict=True)]
@@ -163,7 +163,8 @@ class Retriever:
             positions, scores, rows = positions[keep], scores[keep], rows[keep]
         positions, scores, rows = positions[:k], scores[:k], rows[:k]
         matches = zip(*self._matches(query, positions, scores, rows), strict=True)
-        records = self._snapshot.records(self._generation.row_numbers[positions].tolist())
+        numbers = self._generation.row_numbers.take(positions)
+        records = self._snapshot.records(numbers.tolist())
         names = self._names
         return [
             Hit(record.id, score, dict(zip(names, spaces, strict=True)), record.metadata)
@@ -175,7 +176,7 @@ class Retriever:
     ) -> list[list[SpaceMatch]]:
         """For each space, how each hit matches the query there."""
         fusion = self._generation.fusion
-        present = self._generation.mask[positions].T.tolist()
+        present = self._generation.mask.take(positions, axis=0).T.tolist()
         columns = []
         for (name, where), here in zip(fusion.blocks.items(), present, strict=True):
             length = query.lengths.get(name)

@@ -44,21 +44,21 @@ def everything(env: Environment, database: str) -> dict[bytes, bytes]:
 @given(key=st.binary(min_size=1, max_size=40), value=st.binary(max_size=60))
 def test_every_flipped_bit_of_a_sealed_value_is_found(key: bytes, value: bytes) -> None:
     sealed = seal(key, value)
-    assert unseal("db", key, sealed) == value
+    assert unseal("db", [(key, sealed)]) == [value]
     for bit in range(len(sealed) * 8):
         flipped = bytearray(sealed)
         flipped[bit // 8] ^= 1 << bit % 8
         with pytest.raises(CorruptIndexError, match="'db'"):
-            unseal("db", key, bytes(flipped))
+            unseal("db", [(key, bytes(flipped))])
 
 
 @given(value=st.binary(max_size=60), cut=st.integers(1, 64))
 def test_cut_values_and_swapped_keys_are_found(value: bytes, cut: int) -> None:
     sealed = seal(b"key", value)
     with pytest.raises(CorruptIndexError):
-        unseal("db", b"kez", sealed)
+        unseal("db", [(b"kez", sealed)])
     with pytest.raises(CorruptIndexError):
-        unseal("db", b"key", sealed[: max(0, len(sealed) - cut)])
+        unseal("db", [(b"key", sealed[: max(0, len(sealed) - cut)])])
 
 
 def test_what_is_written_is_read_as_a_dict_would(opened: Environment) -> None:
