@@ -20,7 +20,7 @@ MAX_DEPTH = 64
 """Nesting kept in metadata; orjson reads 1,024 levels but writes no more than 254."""
 
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,18}")
-_FRACTION = re.compile(r"-?(?:0|[1-9][0-9]{0,14})\.[0-9]+(?:[eE][+-][0-9]{1,3})?")
+_FRACTION = re.compile(r"-?(?:0|[1-9][0-9]{0,15})\.[0-9]+(?:[eE][+-][0-9]{1,3})?")
 _SCIENTIFIC = re.compile(r"-?[1-9][eE][+-][0-9]{2,3}")
 _BOOLEANS = {"true": True, "false": False}
 
