@@ -18,11 +18,11 @@ from rich.rule import Rule
 from rich.text import Text
 
 import catalens as cl
+from catalens.terminal import hits_table
 from encoders.errors import CatalensError
 
 from .datasets import SOURCES, prepare
 from .demo_questions import DemoCatalog, Question, stamps_catalog, synthetic_catalog
-from .demo_view import hits_table
 from .errors import DatasetUnavailableError, DemoFailedError
 from .synthetic import make_catalog, make_query_media
 
@@ -66,9 +66,7 @@ def build(catalog: DemoCatalog, index: Path, program: Path, console: Console) ->
         )
 
 
-def ask(
-    shop: cl.Retriever, question: Question, catalog: DemoCatalog, shell: str, console: Console
-) -> None:
+def ask(shop: cl.Retriever, question: Question, shell: str, console: Console) -> None:
     """Show a question in all its forms, and the answer."""
     console.print()
     console.print(Rule(Text(question.caption, style="bold"), align="left", style="dim"))
@@ -76,7 +74,7 @@ def ask(
     console.print(Text(f">>> {question.python(_K)}", style="cyan"), soft_wrap=True)
     hits = shop.search(cl.Query(**question.arguments()), k=_K, where=question.where)
     if hits:
-        console.print(hits_table(hits, catalog.title, console.width))
+        console.print(hits_table(hits, console.width), soft_wrap=True)
     else:
         console.print("no item matches", style="yellow")
 
@@ -121,7 +119,7 @@ def run(folder: Path, console: Console, *, synthetic: bool = False) -> None:
     build(catalog, index, program, console)
     with cl.Retriever.open(index) as shop:
         for question in catalog.questions:
-            ask(shop, question, catalog, question.shell(str(program), index, _K), console)
+            ask(shop, question, question.shell(str(program), index, _K), console)
     show_next_steps(catalog, index, program, _short(python), console)
 
 

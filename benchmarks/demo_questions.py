@@ -66,8 +66,6 @@ class DemoCatalog:
     name: str
     path: Path
     columns: dict[str, tuple[str, ...]]
-    title: str
-    """The metadata column that names an item to a reader."""
     questions: tuple[Question, ...]
 
 
@@ -79,7 +77,6 @@ def stamps_catalog(folder: Path) -> DemoCatalog:
         name="stamps",
         path=folder / "catalog.jsonl",
         columns={"id": ("id",), "text": ("title",), "image": ("image",), "audio": ("audio",)},
-        title="title",
         questions=(
             Question("Words", text="a vehicle that puts out fires"),
             Question("A picture, of a violin", image=media / "hobbies/music/string/violin.png"),
@@ -110,7 +107,6 @@ def synthetic_catalog(catalog: Path, photo: Path, clip: Path) -> DemoCatalog:
             "image": ("photo",),
             "audio": ("clip",),
         },
-        title="title",
         questions=(
             Question("Words", text="red circle"),
             Question("A picture, of a blue star", image=photo),

@@ -9,8 +9,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from indexer import IndexLayout, load_manifest
-from indexer.opening import open_latest
+from indexer import IndexLayout, load_manifest, open_latest
 
 
 def describe(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:

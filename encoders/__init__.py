@@ -5,7 +5,7 @@ Importing this package imports numpy and pydantic and no model library.
 
 from __future__ import annotations
 
-from .base import Encoder, Vectors
+from .base import Encoder
 from .batching import encode_all
 from .device import resolve_device
 from .errors import (
@@ -32,6 +32,7 @@ from .limits import Limits
 from .presets import known_presets, load_preset
 from .registry import EncoderPool, known_kinds, load_encoder, register
 from .spec import EncoderSpec, Preset, SpaceSpec
+from .vectors import Vectors
 
 __all__ = [
     "CatalensError",

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .errors import UnsupportedModalityError
-
-Vectors = NDArray[np.float32]
+from .vectors import Vectors, unit_rows
 
 
 class Encoder(ABC):
@@ -55,7 +53,6 @@ class Encoder(ABC):
             MediaError: the input is bad (a subclass names how).
         """
 
-    @abstractmethod
     def encode(self, modality: str, prepared: Sequence[Any]) -> Vectors:
         """Encode what `prepare` returned.
 
@@ -63,7 +60,23 @@ class Encoder(ABC):
             float32 array with shape (len(prepared), dimension), rows of unit length.
 
         Raises:
+            UnsupportedModalityError: `modality` is none of `modalities`.
             OutOfMemoryError: the batch does not fit on the device.
+            EncoderError: the model gave another shape, NaN or infinite values, or zeros.
+        """
+        self.check_modality(modality)
+        if not prepared:
+            return np.zeros((0, self.dimension), dtype=np.float32)
+        values = self._encode(modality, prepared)
+        return unit_rows(values, rows=len(prepared), dimension=self.dimension, kind=self.kind)
+
+    @abstractmethod
+    def _encode(self, modality: str, prepared: Sequence[Any]) -> Any:
+        """What the model gives for at least one prepared input.
+
+        Returns:
+            array-like with shape (len(prepared), dimension), of any float type and length;
+            `encode` makes its rows unit.
         """
 
     def check_modality(self, modality: str) -> None:

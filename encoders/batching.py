@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from .base import Encoder, Vectors
+from .base import Encoder
 from .memory import is_out_of_memory, out_of_memory, release_device_memory
+from .vectors import Vectors
 
 
 def encode_all(

@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from .audio import Samples, audio_blocks
-from .base import Encoder, Vectors
+from .base import Encoder
 from .device import inference, resolve_device
 from .errors import ModelLoadError
 from .fingerprint import fingerprint, state_sha256
 from .limits import Limits
 from .text import MAX_CHARACTERS, decode_text
-from .vectors import unit_rows
 
 _WINDOWS = 4
 
@@ -106,17 +105,8 @@ class ClapEncoder(Encoder):
         features = extractor(windows, sampling_rate=extractor.sampling_rate, return_tensors="np")
         return np.asarray(features["input_features"], dtype=np.float32)
 
-    def encode(self, modality: str, prepared: Sequence[Any]) -> Vectors:
-        """Return float32 with shape (len(prepared), dimension), rows of unit length.
-
-        Raises:
-            OutOfMemoryError: the batch does not fit on the device.
-        """
-        self.check_modality(modality)
-        if not prepared:
-            return np.zeros((0, self.dimension), dtype=np.float32)
-        values = self._audio(prepared) if modality == "audio" else self._text(prepared)
-        return unit_rows(values, rows=len(prepared), dimension=self.dimension, kind=self.kind)
+    def _encode(self, modality: str, prepared: Sequence[Any]) -> Any:
+        return self._audio(prepared) if modality == "audio" else self._text(prepared)
 
     def length(self, prepared: Any) -> int:
         """Windows of a clip, or tokens of a text."""

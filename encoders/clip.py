@@ -8,17 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from .base import Encoder, Vectors
+from .base import Encoder
 from .device import inference, resolve_device
 from .errors import ModelLoadError
 from .fingerprint import fingerprint, state_sha256
 from .image import decode_image
 from .limits import Limits
 from .text import MAX_CHARACTERS, decode_text
-from .vectors import unit_rows
 
 _LOCAL = "local-dir:"
 
@@ -101,20 +99,11 @@ class OpenClipEncoder(Encoder):
         with self._lock:
             return self._tokenizer([text])[0]
 
-    def encode(self, modality: str, prepared: Sequence[Any]) -> Vectors:
-        """Return float32 with shape (len(prepared), dimension), rows of unit length.
-
-        Raises:
-            OutOfMemoryError: the batch does not fit on the device.
-        """
-        self.check_modality(modality)
-        if not prepared:
-            return np.zeros((0, self.dimension), dtype=np.float32)
+    def _encode(self, modality: str, prepared: Sequence[Any]) -> Any:
         import torch
 
         tower = self._encode_image if modality == "image" else self._encode_text
-        values = tower(torch.stack(list(prepared)))
-        return unit_rows(values, rows=len(prepared), dimension=self.dimension, kind=self.kind)
+        return tower(torch.stack(list(prepared)))
 
     def _encode_image(self, batch: Any) -> Any:
         with inference(self.kind, len(batch), self.device):

@@ -12,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from .base import Encoder, Vectors
+from .base import Encoder
 from .device import inference, resolve_device
 from .errors import ModelLoadError
 from .fingerprint import fingerprint
 from .image import decode_image
 from .limits import Limits
-from .vectors import unit_rows
 
 SIDE = 224
 _CPU_BATCH = 4
@@ -84,18 +83,12 @@ class EfficientNetLiteEncoder(Encoder):
         square.paste(resized, ((SIDE - width) // 2, (SIDE - height) // 2))
         return np.asarray(square)
 
-    def encode(self, modality: str, prepared: Sequence[Any]) -> Vectors:
-        """Return float32 with shape (len(prepared), 1280), rows of unit length.
-
-        Raises:
-            OutOfMemoryError: the batch does not fit on the device.
-        """
-        self.check_modality(modality)
+    def _encode(self, modality: str, prepared: Sequence[Any]) -> Any:
         import torch
 
         network = self._load()
-        step = _CPU_BATCH if self.device == "cpu" else max(1, len(prepared))
-        parts = [np.zeros((0, self.dimension), dtype=np.float32)]
+        step = _CPU_BATCH if self.device == "cpu" else len(prepared)
+        parts = []
         with inference(self.kind, len(prepared), self.device):
             for start in range(0, len(prepared), step):
                 pixels = torch.from_numpy(np.stack(prepared[start : start + step]))
@@ -103,8 +96,7 @@ class EfficientNetLiteEncoder(Encoder):
                 inputs = pixels.to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
                 features = network.extract_features(inputs).float().mean((2, 3))
                 parts.append(features.cpu().numpy())
-        values = np.concatenate(parts)
-        return unit_rows(values, rows=len(prepared), dimension=self.dimension, kind=self.kind)
+        return np.concatenate(parts)
 
     def _load(self) -> Any:
         with self._lock:

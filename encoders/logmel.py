@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from .audio import Samples, audio_blocks
-from .base import Encoder, Vectors
+from .base import Encoder
 from .fingerprint import fingerprint
 from .limits import Limits
 from .memory import device_memory
-from .vectors import unit_rows
 
 SAMPLE_RATE = 16_000
 WINDOW = 512
@@ -105,10 +104,8 @@ class LogMelEncoder(Encoder):
         statistics = np.concatenate([w * part for w, part in zip(_BALANCE, parts, strict=True)])
         return statistics.astype(np.float32)
 
-    def encode(self, modality: str, prepared: Sequence[Any]) -> Vectors:
-        """Stack and normalise; float32 with shape (len(prepared), 192)."""
-        self.check_modality(modality)
-        return unit_rows(prepared, rows=len(prepared), dimension=self.dimension, kind=self.kind)
+    def _encode(self, modality: str, prepared: Sequence[Any]) -> Any:
+        return prepared
 
     def _log_mel(self, blocks: Iterator[Samples]) -> Iterator[NDArray[np.float64]]:
         """Yield log-mel frames, float64 with shape (frames, 64), some at a time.

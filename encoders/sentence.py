@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from .base import Encoder, Vectors
+from .base import Encoder
 from .device import inference, resolve_device
 from .errors import ModelLoadError
 from .fingerprint import fingerprint
@@ -18,7 +18,7 @@ from .limits import Limits
 from .memory import device_memory
 from .sentence_folder import OnnxPlan, SentenceFolder, find_model
 from .text import MAX_CHARACTERS, decode_text
-from .vectors import unit_rows
+from .vectors import Vectors
 
 
 class SentenceOptions(BaseModel):
@@ -80,17 +80,8 @@ class SentenceEncoder(Encoder):
         self.check_modality(modality)
         return self._model.prepare(decode_text(content))
 
-    def encode(self, modality: str, prepared: Sequence[Any]) -> Vectors:
-        """Return float32 with shape (len(prepared), dimension), rows of unit length.
-
-        Raises:
-            OutOfMemoryError: the batch does not fit on the device.
-        """
-        self.check_modality(modality)
-        if not prepared:
-            return np.zeros((0, self.dimension), dtype=np.float32)
-        values = self._model.encode(list(prepared))
-        return unit_rows(values, rows=len(prepared), dimension=self.dimension, kind=self.kind)
+    def _encode(self, modality: str, prepared: Sequence[Any]) -> Any:
+        return self._model.encode(list(prepared))
 
     def length(self, prepared: Any) -> int:
         """Tokens of a text, or its characters where torch tokenises later."""

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from .base import Encoder, Vectors
+from .base import Encoder
 from .errors import InvalidVectorError
 from .fingerprint import fingerprint
 from .limits import Limits
-from .vectors import unit_rows
+from .vectors import Vectors
 
 
 class VectorOptions(BaseModel):
@@ -89,7 +89,5 @@ class VectorEncoder(Encoder):
             )
         return vector
 
-    def encode(self, modality: str, prepared: Sequence[Any]) -> Vectors:
-        """Stack and normalise; float32 with shape (len(prepared), dimension)."""
-        self.check_modality(modality)
-        return unit_rows(prepared, rows=len(prepared), dimension=self.dimension, kind=self.kind)
+    def _encode(self, modality: str, prepared: Sequence[Any]) -> Any:
+        return prepared

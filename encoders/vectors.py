@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import Vectors
 from .errors import EncoderError
+
+Vectors = NDArray[np.float32]
 
 # Squared lengths between these bounds lose nothing in float64; others are scaled first.
 _TINY, _HUGE = 1e-200, 1e200
@@ -31,8 +32,6 @@ def unit_rows(values: Any, *, rows: int, dimension: int, kind: str) -> Vectors:
         EncoderError: another shape, a NaN or infinite value, or a row of zeros.
     """
     matrix = np.asarray(values, dtype=np.float64)
-    if rows == 0 and matrix.size == 0:
-        return np.zeros((0, dimension), dtype=np.float32)
     if matrix.shape != (rows, dimension):
         raise EncoderError(
             f"output of encoder {kind!r}",

@@ -5,7 +5,7 @@ from .faiss_index import wants_gpu
 from .generation import Generation, load_manifest
 from .layout import IndexLayout
 from .manifest import Manifest, SpaceEntry
-from .postings import StoredPostings
+from .opening import open_latest
 from .progress import Progress
 from .searcher import Selection
 from .spaces import kind_of_input
@@ -22,11 +22,11 @@ __all__ = [
     "Snapshot",
     "SpaceEntry",
     "Store",
-    "StoredPostings",
     "VerifyReport",
     "build_index",
     "kind_of_input",
     "load_manifest",
+    "open_latest",
     "verify_index",
     "wants_gpu",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,11 +21,11 @@ from .derive import Derived, Deriver
 from .durable import sync_folder, translated_os_errors, write_file
 from .encode import Counts, ItemEncoder
 from .errors import OutputFolderError
-from .faiss_index import wants_gpu
+from .faiss_index import usable_cores, wants_gpu
 from .items import Item, Reject
-from .layout import IndexLayout
+from .layout import FORMAT, IndexLayout
 from .lock import writer_lock
-from .manifest import FORMAT, CatalogEntry, Manifest, SpaceEntry
+from .manifest import CatalogEntry, Manifest, SpaceEntry
 from .progress import Progress, Silent
 from .spaces import Reach, peek, reaches, specs_for
 from .store import Current, Snapshot, Store
@@ -74,7 +73,7 @@ def build_index(
 
     What was encoded before is not encoded again, so an interrupted build goes on where it
     was, and building again after small changes is quick. Readers see the old index until the
-    new one is whole, then, once they open or refresh, the new one.
+    new one is whole, and the new one from when they open it next.
 
     Args:
         catalog: a path to JSON lines, CSV, TSV, Parquet or a folder of files; or an iterable of
@@ -160,7 +159,7 @@ class _Build:
 
     def _encode(self, encoder: ItemEncoder, items: Iterator[Item | Reject]) -> None:
         self._progress.start("encode", self._catalog.rows)
-        for done in encoder.run(items, workers=max(2, os.cpu_count() or 1)):
+        for done in encoder.run(items, workers=max(2, usable_cores())):
             self._progress.advance(done)
         self._progress.finish()
 
@@ -178,7 +177,7 @@ class _Build:
     def _publish(
         self, store: Store, edition: int, specs: list[Any], ways: list[Reach], counts: Counts
     ) -> BuildSummary:
-        number = self._next_generation(store)
+        number = max(self._layout.generation_folders().values(), default=0) + 1
         unfinished = self._layout.unfinished(number)
         with Snapshot(store.view(), Current(edition, number, "")) as snapshot:
             deriver = Deriver(snapshot, specs, ways, self._progress)
@@ -245,10 +244,6 @@ class _Build:
             ),
             files=derived.files,
         )
-
-    def _next_generation(self, store: Store) -> int:
-        """A number above every folder there is and the one that is current."""
-        return max(self._layout.generation_folders().values(), default=0) + 1
 
     def _sweep_generations(self, current: int) -> None:
         """Remove what is no longer named; readers that hold a generation keep its open files."""

@@ -167,10 +167,13 @@ class FaissIndex:
 
     def serialize(self) -> bytes:
         """The index as the bytes of FAISS's CPU file format."""
-        faiss = _faiss()
+        return bytes(_faiss().serialize_index(self._on_cpu()).tobytes())
 
-        index = self._cpu if self._gpu is None else faiss.index_gpu_to_cpu(self._gpu)
-        return bytes(faiss.serialize_index(index).tobytes())
+    def _on_cpu(self) -> Any:
+        """The index on the CPU; what was added on a GPU is fetched first."""
+        if self._gpu is not None and self._cpu.ntotal != self._gpu.ntotal:
+            self._cpu = _faiss().index_gpu_to_cpu(self._gpu)
+        return self._cpu
 
     @classmethod
     def deserialize(cls, data: bytes, *, gpu: bool) -> FaissIndex:
@@ -210,13 +213,12 @@ class FaissIndex:
 
         index = self._active
         if self._gpu is not None and (bits is not None or max(k, nprobe) > GPU_MAX_K):
-            index = self._cpu  # GPU indexes ignore selectors and bound k and nprobe
-        if bits is not None:
+            index = self._on_cpu()  # GPU indexes ignore selectors and bound k and nprobe
+        parameters = self._unfiltered.get(nprobe) if bits is None else None
+        if parameters is None:
             parameters = self._parameters(nprobe, bits)
-        else:
-            parameters = self._unfiltered.get(nprobe)
-            if parameters is None:
-                parameters = self._unfiltered[nprobe] = self._parameters(nprobe, None)
+            if bits is None:
+                self._unfiltered[nprobe] = parameters
         # Threads cost a single query more than they bring.
         threads = 1 if len(queries) < 8 else usable_cores()
         if faiss.omp_get_max_threads() != threads:
@@ -234,7 +236,7 @@ class FaissIndex:
         """The list that holds each position, int32 (n,)."""
         faiss = _faiss()
         found = np.zeros(len(self), dtype=np.int32)
-        inverted = self._cpu.invlists
+        inverted = self._on_cpu().invlists
         for number in range(self.lists):
             size = inverted.list_size(number)
             if size:
@@ -243,7 +245,7 @@ class FaissIndex:
 
     def nearest_lists(self, queries: Floats) -> Positions:
         """All lists for each query, the nearest first: int64 (m, lists)."""
-        _, order = self._cpu.quantizer.search(self._padded(queries), self.lists)
+        _, order = self._on_cpu().quantizer.search(self._padded(queries), self.lists)
         return np.asarray(order)
 
     def _parameters(self, nprobe: int, bits: NDArray[np.uint8] | None) -> Any:

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+FORMAT = 1
+"""Version of the whole format, as the store and every manifest state it; see FORMAT.md."""
 _GENERATION = re.compile(r"([0-9]{6,})(\.unfinished)?")
 
 

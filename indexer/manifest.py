@@ -11,8 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from encoders import SpaceSpec
 
 from .errors import CorruptIndexError, UnsupportedFormatError
-
-FORMAT = 1
+from .layout import FORMAT
 
 
 class _Strict(BaseModel):

@@ -126,16 +126,15 @@ class Searcher:
     ) -> tuple[Positions, Floats, Floats]:
         """The k best of all that may be returned, without the index; memory bounded by chunks."""
         every = np.arange(len(self.rows)) if selection is None else selection.positions
-        best = _best(query, every[:0], self.rows.take(every[:0]), k)
-        for start in range(0, len(every), _CHUNK):
+        best = []
+        for start in range(0, max(len(every), 1), _CHUNK):
             positions = every[start : start + _CHUNK]
-            rows = self.rows.take(positions)
-            if start == 0:
-                best = _best(query, positions, rows, k)
-            else:
-                merged = np.concatenate([best[0], positions])
-                best = _best(query, merged, np.concatenate([best[2], rows]), k)
-        return best
+            best.append(_best(query, positions, self.rows.take(positions), k))
+        if len(best) == 1:
+            return best[0]
+        positions, _, rows = (np.concatenate(parts) for parts in zip(*best, strict=True))
+        order = positions.argsort()
+        return _best(query, positions[order], rows[order], k)
 
 
 def _best(

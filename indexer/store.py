@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 
 from .environment import Environment, ReadTransaction, WriteTransaction
 from .errors import CorruptIndexError, NotAnIndexError, UnsupportedFormatError
-from .layout import IndexLayout
+from .layout import FORMAT, IndexLayout
 from .postings import Posted, StoredPostings, merge
 from .sealing import decoding
 
-FORMAT = 1
 _ROW = struct.Struct(">I")
 _CURRENT = b"current"
 _META = "meta"

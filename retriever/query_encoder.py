@@ -42,12 +42,7 @@ class QueryEncoder:
             encoder = self._encoder(space, modality)
             kind = kind_of_input(modality)
             prepared = [encoder.prepare(kind, content) for content in contents]
-            # One input needs no sorting into batches, and batches of one no halving.
-            vectors: Vectors = (
-                encoder.encode(kind, prepared)
-                if len(prepared) == 1
-                else encode_all(encoder, kind, prepared)
-            )
+            vectors: Vectors = encode_all(encoder, kind, prepared)
             for content, vector in zip(contents, vectors, strict=True):
                 found[space, modality, content] = vector
         return found

@@ -19,10 +19,9 @@ from indexer import (
     Selection,
     Snapshot,
     Store,
-    StoredPostings,
+    open_latest,
     wants_gpu,
 )
-from indexer.opening import open_latest
 
 from .compose import Composed, Composer
 from .errors import InvalidKError, RetrieverClosedError
@@ -148,7 +147,7 @@ class Retriever:
 
     def fields(self) -> list[str]:
         """Names of the metadata fields that `where` can filter on."""
-        return self._postings().fields()
+        return self._snapshot.postings().fields()
 
     def _hits(
         self,
@@ -216,16 +215,13 @@ class Retriever:
             )
         return wanted
 
-    def _postings(self) -> StoredPostings:
-        return self._snapshot.postings()
-
     def _allowed(self, where: str) -> Selection:
         """Which positions pass a filter; the last few filters are remembered."""
         with self._lock:
             if where in self._filters:
                 self._filters.move_to_end(where)
                 return self._filters[where]
-        rows = np.asarray(evaluate(parse(where), self._postings()).to_array())
+        rows = np.asarray(evaluate(parse(where), self._snapshot.postings()).to_array())
         numbers = self._generation.row_numbers
         passing = np.zeros(int(numbers.max()) + 1, dtype=bool)
         passing[rows] = True

@@ -47,3 +47,18 @@ def run_command(*arguments: object, **options: Any) -> subprocess.CompletedProce
         check=False,
         **options,
     )
+
+
+OPEN_STORE = """
+import sys
+from pathlib import Path
+from encoders.errors import CatalensError
+from indexer.environment import Environment
+try:
+    env = Environment.acquire(Path(sys.argv[1]))
+    with env.view() as view:
+        found = sum(len(list(view.scan(name))) for name in view.databases())
+    print("read", found)
+except CatalensError as error:
+    print(type(error).__name__, error.exit_code, "expected" in str(error))
+"""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from encoders import Encoder, EncoderError, OutOfMemoryError, Vectors, encode_all
+from encoders import Encoder, EncoderError, OutOfMemoryError, encode_all
 from encoders.memory import device_memory
 from encoders.vectors import unit_rows
 
@@ -34,19 +34,14 @@ class Angles(Encoder):
     def prepare(self, modality: str, content: bytes) -> str:
         return content.decode()
 
-    def encode(self, modality: str, prepared: Sequence[Any]) -> Vectors:
+    def _encode(self, modality: str, prepared: Sequence[Any]) -> Any:
         self.sizes.append(len(prepared))
         if len(prepared) > self.fits:
             assert self.error is not None
             raise self.error
         self.batches.append([len(text) for text in prepared])
         angles = np.array([len(text) / 50 for text in prepared])
-        return unit_rows(
-            np.stack([np.cos(angles), np.sin(angles)], axis=1),
-            rows=len(prepared),
-            dimension=2,
-            kind=self.kind,
-        )
+        return np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
     def length(self, prepared: Any) -> int:
         return len(prepared)
