@@ -66,7 +66,9 @@ def build(catalog: DemoCatalog, index: Path, program: Path, console: Console) ->
         )
 
 
-def ask(shop: cl.Retriever, question: Question, shell: str, console: Console) -> None:
+def ask(
+    shop: cl.Retriever, question: Question, catalog: DemoCatalog, shell: str, console: Console
+) -> None:
     """Show a question in all its forms, and the answer."""
     console.print()
     console.print(Rule(Text(question.caption, style="bold"), align="left", style="dim"))
@@ -74,7 +76,14 @@ def ask(shop: cl.Retriever, question: Question, shell: str, console: Console) ->
     console.print(Text(f">>> {question.python(_K)}", style="cyan"), soft_wrap=True)
     hits = shop.search(cl.Query(**question.arguments()), k=_K, where=question.where)
     if hits:
-        console.print(hits_table(hits, console.width), soft_wrap=True)
+        # What a person knows an item by; the command prints all metadata there is.
+        shown = [
+            hit._replace(
+                metadata={name: hit.metadata.get(name) for name in catalog.columns["text"]}
+            )
+            for hit in hits
+        ]
+        console.print(hits_table(shown, console.width), soft_wrap=True)
     else:
         console.print("no item matches", style="yellow")
 
@@ -119,7 +128,7 @@ def run(folder: Path, console: Console, *, synthetic: bool = False) -> None:
     build(catalog, index, program, console)
     with cl.Retriever.open(index) as shop:
         for question in catalog.questions:
-            ask(shop, question, question.shell(str(program), index, _K), console)
+            ask(shop, question, catalog, question.shell(str(program), index, _K), console)
     show_next_steps(catalog, index, program, _short(python), console)
 
 
