@@ -2,7 +2,14 @@
 
 from encoders import Limits
 from encoders.errors import CatalensError
-from indexer import BuildSummary, Progress, build_index
+from indexer import (
+    BuildSummary,
+    Progress,
+    build_index,
+    learn_alignment,
+    learn_fusion,
+    rebuild_index,
+)
 from retriever import Hit, Query, Retriever, SpaceMatch
 
 __all__ = [
@@ -15,4 +22,7 @@ __all__ = [
     "Retriever",
     "SpaceMatch",
     "build_index",
+    "learn_alignment",
+    "learn_fusion",
+    "rebuild_index",
 ]

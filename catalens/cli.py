@@ -1,4 +1,4 @@
-"""The command line: `catalens build | query | inspect | verify`."""
+"""The command line: `catalens build | rebuild | learn | query | inspect | verify`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 from rich.console import Console
 from rich.text import Text
@@ -20,7 +19,9 @@ from encoders.errors import CatalensError
 from indexer import BuildSummary, build_index, verify_index
 from retriever import Query, Retriever
 
+from .cli_learn import learn, rebuild
 from .describe import describe, describe_tables
+from .options import Device, Index, Json, named_numbers, named_values, print_json
 from .terminal import Bars, Output, hit_json, hits_table, progress_wanted
 
 
@@ -60,9 +61,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Index = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of the index.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+app.command()(rebuild)
+app.add_typer(learn)
 
 
 @app.command()
@@ -95,6 +95,11 @@ def build(
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first bad row or input.")
     ] = False,
+    fusion: Annotated[str | None, typer.Option(help="concat or mean.")] = None,
+    missing: Annotated[
+        str | None,
+        typer.Option(help="neutral, impute, renormalise or drop: for what an item lacks."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Build an index from a catalog dump; run again to resume, or after changes."""
@@ -117,10 +122,12 @@ def build(
             device=device,
             limits=limits,
             strict=strict,
+            fusion=fusion,
+            missing=missing,
             progress=bars,
         )
     if json:
-        _print_json(_summary_json(summary))
+        print_json(_summary_json(summary))
     else:
         _print_summary(summary)
 
@@ -136,6 +143,9 @@ def query(
     weight: Annotated[
         list[str] | None, typer.Option(help="NAME=NUMBER for a space or modality.")
     ] = None,
+    missing: Annotated[
+        str | None, typer.Option(help="neutral, renormalise or drop, for what an item lacks.")
+    ] = None,
     where: Annotated[str | None, typer.Option(help='Filter: "price < 100".')] = None,
     k: Annotated[
         int | None, typer.Option("-k", help="Hits wanted; 10, or all items of a smaller index.")
@@ -150,13 +160,14 @@ def query(
         audio=audio,
         like=like,
         unlike=unlike,
-        weights=dict(_weight(one) for one in weight or []),
+        weights=named_numbers(weight),
+        missing=missing,
     )
     with Retriever.open(index, device=device) as retriever:
         hits = retriever.search(asked, k, where=where)
     if json:
         for rank, hit in enumerate(hits, start=1):
-            _print_json(hit_json(rank, hit))
+            print_json(hit_json(rank, hit))
     elif hits:
         console = Output()
         console.print(hits_table(hits, console.width), soft_wrap=True)
@@ -176,9 +187,9 @@ def inspect(
     found, rejected = describe(index)
     if rejects:
         for reject in rejected:
-            _print_json(reject)
+            print_json(reject)
     elif json:
-        _print_json(found)
+        print_json(found)
     else:
         for part in describe_tables(found):
             Output().print(part)
@@ -190,7 +201,7 @@ def verify(index: Index, json: Json = False) -> None:
     with Bars() if progress_wanted() else nullcontext() as bars:
         report = verify_index(index, progress=bars)
     if json:
-        _print_json(
+        print_json(
             {
                 "sound": not report.problems,
                 "items": report.items,
@@ -230,26 +241,7 @@ def _columns(given: str | None) -> list[str] | None:
 def _vectors(given: str | None) -> str | dict[str, str] | None:
     if given is None or "=" not in given:
         return given
-    return dict(_pair(one, "SPACE=COLUMN") for one in given.split(","))
-
-
-def _weight(given: str) -> tuple[str, float]:
-    name, number = _pair(given, "NAME=NUMBER")
-    try:
-        return name, float(number)
-    except ValueError:
-        raise typer.BadParameter(f"expected NAME=NUMBER, got {given!r}") from None
-
-
-def _pair(given: str, form: str) -> tuple[str, str]:
-    name, equals, value = given.partition("=")
-    if not (name and equals and value):
-        raise typer.BadParameter(f"expected {form}, got {given!r}")
-    return name.strip(), value.strip()
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(orjson.dumps(value).decode() + "\n")
+    return named_values(given.split(","), "SPACE=COLUMN")
 
 
 def _summary_json(summary: BuildSummary) -> dict[str, Any]:
@@ -262,6 +254,7 @@ def _summary_json(summary: BuildSummary) -> dict[str, Any]:
         "rejected_inputs": summary.rejected_inputs,
         "coverage": summary.coverage,
         "kind": summary.index,
+        "notes": list(summary.notes),
         "seconds": round(summary.seconds, 3),
     }
 
@@ -278,6 +271,7 @@ def _print_summary(summary: BuildSummary) -> None:
             for space, count in summary.coverage.items()
         ),
     ]
+    lines += [f"  note: {note}" for note in summary.notes]
     if summary.rejected_rows or summary.rejected_inputs:
         lines.append(
             f"  rejected: {summary.rejected_rows:,} rows, {summary.rejected_inputs:,} inputs; "

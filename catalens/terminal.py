@@ -91,10 +91,7 @@ def hit_json(rank: int, hit: Hit) -> dict[str, Any]:
         "rank": rank,
         "id": hit.id,
         "score": hit.score,
-        "spaces": {
-            name: {"similarity": match.similarity, "present": match.present}
-            for name, match in hit.spaces.items()
-        },
+        "spaces": {name: match._asdict() for name, match in hit.spaces.items()},
         "metadata": hit.metadata,
     }
 

@@ -13,6 +13,7 @@ from .errors import (
     DeviceError,
     EmptyMediaError,
     EncoderError,
+    HeadError,
     InvalidPresetError,
     InvalidVectorError,
     MediaError,
@@ -28,6 +29,7 @@ from .errors import (
     UnsupportedModalityError,
 )
 from .files import read_bytes
+from .heads import Head
 from .limits import Limits
 from .presets import known_presets, load_preset
 from .registry import EncoderPool, known_kinds, load_encoder, register
@@ -42,6 +44,8 @@ __all__ = [
     "EncoderError",
     "EncoderPool",
     "EncoderSpec",
+    "Head",
+    "HeadError",
     "InvalidPresetError",
     "InvalidVectorError",
     "Limits",

@@ -8,7 +8,8 @@ CatalensError
 │   ├── UnsupportedModalityError the encoder does not reach that modality
 │   ├── ModelLoadError           weights missing, broken, or of another architecture
 │   ├── DeviceError              the device asked for is not there
-│   └── OutOfMemoryError         even a batch of one does not fit
+│   ├── OutOfMemoryError         even a batch of one does not fit
+│   └── HeadError                a projection head's weights, or its input, do not fit
 └── MediaError                   one input is bad; it costs the item that modality and no more
     ├── UndecodableMediaError    not what its name says, truncated, not UTF-8
     ├── MediaTooLargeError       more pixels or bytes than allowed (bombs)
@@ -71,6 +72,12 @@ class DeviceError(EncoderError):
 
 class OutOfMemoryError(EncoderError):
     """Even a batch of one does not fit on the device."""
+
+    exit_code = 1
+
+
+class HeadError(EncoderError):
+    """The weights of a projection head, or the vectors given to it, do not fit."""
 
     exit_code = 1
 

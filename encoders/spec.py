@@ -36,6 +36,9 @@ class SpaceSpec(BaseModel):
     """Default weight of the space in a query; must be positive (a query may bring any)."""
     reduce: int | None = Field(default=None, ge=2, le=4096)
     """Dimensions kept by PCA; None keeps all, or 256 of more than 512 in a centred space."""
+    pool: Literal["mean", "max-similarity"] = "mean"
+    """How several inputs of one item count: by their mean direction, or each candidate by the input
+    that is most similar to the query (late interaction), when candidates are rescored."""
     compare: Literal["centred", "cosine"] = "centred"
     """`centred`: cosine after the catalog's mean is taken off both sides, which tells items apart
     better. `cosine`: plain cosine of the vectors as they are, for vectors brought ready-made."""

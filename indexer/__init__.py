@@ -4,29 +4,48 @@ from .build import BuildSummary, build_index
 from .faiss_index import wants_gpu
 from .generation import Generation, load_manifest
 from .layout import IndexLayout
+from .learn import (
+    AlignmentSummary,
+    FusionSummary,
+    LearnedHead,
+    learn_alignment,
+    learn_fusion,
+)
+from .learning.weights import WeightReport
 from .manifest import Manifest, SpaceEntry
+from .missing import PolicyError
 from .opening import open_latest
 from .progress import Progress
+from .rebuild import RebuildSummary, rebuild_index
 from .searcher import Selection
 from .spaces import kind_of_input
 from .store import Snapshot, Store
 from .verify import VerifyReport, verify_index
 
 __all__ = [
+    "AlignmentSummary",
     "BuildSummary",
+    "FusionSummary",
     "Generation",
     "IndexLayout",
+    "LearnedHead",
     "Manifest",
+    "PolicyError",
     "Progress",
+    "RebuildSummary",
     "Selection",
     "Snapshot",
     "SpaceEntry",
     "Store",
     "VerifyReport",
+    "WeightReport",
     "build_index",
     "kind_of_input",
+    "learn_alignment",
+    "learn_fusion",
     "load_manifest",
     "open_latest",
+    "rebuild_index",
     "verify_index",
     "wants_gpu",
 ]

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from encoders import EncoderPool, Limits, load_preset
+from encoders import EncoderPool, Limits, Preset, SpaceSpec, load_preset
 
 from .catalog import Catalog, open_catalog
 from .catalog_errors import EmptyCatalogError
 from .columns import Columns
-from .derive import Derived, Deriver
-from .durable import sync_folder, translated_os_errors, write_file
+from .durable import translated_os_errors
 from .encode import Counts, ItemEncoder
-from .errors import OutputFolderError
+from .errors import (
+    CorruptIndexError,
+    NotAnIndexError,
+    OutputFolderError,
+    UnsupportedFormatError,
+)
 from .faiss_index import usable_cores, wants_gpu
 from .items import Item, Reject
-from .layout import FORMAT, IndexLayout
+from .layout import IndexLayout
 from .lock import writer_lock
-from .manifest import CatalogEntry, Manifest, SpaceEntry
+from .manifest import CatalogEntry
+from .missing import Policy, check_policy
 from .progress import Progress, Silent
+from .publish import publish
+from .rebuild import read_recipe, unbuildable
+from .recipe import UNLEARNED, Recipe, Space
 from .spaces import Reach, peek, reaches, specs_for
 from .store import Current, Snapshot, Store
 
@@ -51,6 +56,8 @@ class BuildSummary:
     seconds: float
     rejects: tuple[Reject, ...] = field(default=())
     """The first ten; `catalens inspect --rejects` prints all."""
+    notes: tuple[str, ...] = field(default=())
+    """What an earlier build had learned and this one could not keep."""
 
 
 def build_index(
@@ -67,6 +74,8 @@ def build_index(
     device: str = "auto",
     limits: Limits | None = None,
     strict: bool = False,
+    fusion: str | None = None,
+    missing: str | None = None,
     progress: Progress | None = None,
 ) -> BuildSummary:
     """Build an index from a catalog, or build an existing one again.
@@ -90,6 +99,10 @@ def build_index(
         device: `auto` (cuda, then mps, then cpu), or one of them.
         limits: bounds on pixels, bytes and seconds of media.
         strict: stop at the first row or input that cannot be used.
+        fusion: `concat` or `mean`; None keeps what an existing index has, learned or not, and is
+            `concat` for a new one.
+        missing: what becomes of a modality that an item lacks: `neutral`, `impute`, `renormalise`
+            or `drop`; None keeps what an existing index has, and is `neutral` for a new one.
         progress: told of every stage; None tells nobody.
 
     Returns:
@@ -98,10 +111,15 @@ def build_index(
     Raises:
         CatalogError: the catalog cannot be read, is empty, or, if strict, has a bad row.
         EncoderError: preset, weights or device.
+        FusionError: no such fusion, or one that has to be learned first.
+        PolicyError: no such policy for missing modalities, or not with this fusion.
         IndexLockedError: another process is building this index.
         OutputFolderError: `out` holds something else than an index.
         StoreError: no space, no permission.
     """
+    policy = None if missing is None else check_policy(missing)
+    if fusion is not None and fusion not in UNLEARNED:
+        raise unbuildable(fusion)
     columns = Columns(
         id=id,
         text=_names(text),
@@ -119,7 +137,14 @@ def build_index(
         layout.generations.mkdir(exist_ok=True)
         with writer_lock(layout.lock):
             build = _Build(opened, layout, limits, device, progress or Silent())
-            return build.run(chosen, strict=strict)
+            return build.run(chosen, _Choices(fusion, policy, strict))
+
+
+@dataclass(frozen=True)
+class _Choices:
+    fusion: str | None
+    missing: Policy | None
+    strict: bool
 
 
 class _Build:
@@ -141,21 +166,68 @@ class _Build:
         self._progress = progress
         self._started = monotonic()
 
-    def run(self, preset: Any, *, strict: bool) -> BuildSummary:
+    def run(self, preset: Preset, choices: _Choices) -> BuildSummary:
         items = self._catalog.items()
         dimensions, first = peek(self._catalog.columns, items)
         specs = specs_for(preset, self._catalog.columns, dimensions)
         ways = reaches(specs, EncoderPool(self._device, self._limits))
         store = Store.create(self._layout)
         try:
+            recipe, notes = self._recipe(store, specs, ways, choices)
             edition = store.begin_edition()
-            encoder = ItemEncoder(store, edition, specs, ways, self._limits, strict=strict)
+            encoder = ItemEncoder(
+                store,
+                edition,
+                specs,
+                ways,
+                self._limits,
+                strict=choices.strict,
+                impute=recipe.missing == "impute",
+            )
             self._encode(encoder, chain(first, items))
             if encoder.counts.items == 0:
                 raise self._nothing(store, edition)
-            return self._publish(store, edition, specs, ways, encoder.counts)
+            return self._publish(store, edition, recipe, encoder.counts, notes)
         finally:
             store.close()
+
+    def _recipe(
+        self, store: Store, specs: list[SpaceSpec], ways: list[Reach], choices: _Choices
+    ) -> tuple[Recipe, list[str]]:
+        """What to derive: what was asked for, and what an earlier build of this index learned."""
+        recipe = Recipe(
+            spaces=tuple(
+                Space(
+                    spec=spec,
+                    bit=bit,
+                    fingerprints={w.modality: w.fingerprint for w in ways if w.space == spec.name},
+                    heads={},
+                )
+                for bit, spec in enumerate(specs)
+            ),
+            fusion="concat",
+            learned=None,
+            missing="neutral",
+            weights_from="preset",
+            catalog=self._catalog_entry(),
+            device=self._device,
+        )
+        notes: list[str] = []
+        before = self._before(store)
+        if before is not None:
+            recipe, notes = recipe.carried_from(before)
+        if choices.fusion is not None and choices.fusion != recipe.fusion:
+            recipe = replace(recipe, fusion=choices.fusion, learned=None)
+        return replace(recipe, missing=choices.missing or recipe.missing), notes
+
+    def _before(self, store: Store) -> Recipe | None:
+        """The recipe of what is current; None where nothing is, or where it cannot be read: a
+        build is how a damaged index is mended."""
+        try:
+            with store.snapshot() as snapshot:
+                return read_recipe(self._layout, snapshot)
+        except (NotAnIndexError, CorruptIndexError, UnsupportedFormatError):
+            return None
 
     def _encode(self, encoder: ItemEncoder, items: Iterator[Item | Reject]) -> None:
         self._progress.start("encode", self._catalog.rows)
@@ -175,23 +247,13 @@ class _Build:
         )
 
     def _publish(
-        self, store: Store, edition: int, specs: list[Any], ways: list[Reach], counts: Counts
+        self, store: Store, edition: int, recipe: Recipe, counts: Counts, notes: list[str]
     ) -> BuildSummary:
-        number = max(self._layout.generation_folders().values(), default=0) + 1
-        unfinished = self._layout.unfinished(number)
-        with Snapshot(store.view(), Current(edition, number, "")) as snapshot:
-            deriver = Deriver(snapshot, specs, ways, self._progress)
-            derived = deriver.write(unfinished, gpu=self._gpu)
+        derived = publish(
+            self._layout, store, edition, recipe, gpu=self._gpu, progress=self._progress
+        )
+        with store.snapshot() as snapshot:
             rejects = tuple(Reject.from_dict(r) for r in islice(snapshot.rejects(), 10))
-        manifest = self._manifest(edition, number, deriver, derived, ways)
-        data = manifest.dump()
-        _, sha256 = write_file(unfinished.path(unfinished.MANIFEST), data)
-        sync_folder(unfinished.root)
-        unfinished.root.rename(self._layout.generation(number).root)
-        sync_folder(self._layout.generations)
-        store.publish(Current(edition, number, sha256))
-        store.sweep_editions()
-        self._sweep_generations(number)
         return BuildSummary(
             path=self._layout.root,
             items=counts.items,
@@ -199,58 +261,26 @@ class _Build:
             encoded={m: counts.encoded.get(m, 0) for m in counts.inputs},
             rejected_rows=counts.rejected_rows,
             rejected_inputs=counts.rejected_inputs,
-            coverage=derived.coverage,
+            coverage={space.spec.name: space.coverage for space in derived.spaces},
             index=derived.index.factory,
             seconds=monotonic() - self._started,
             rejects=rejects,
+            notes=tuple(notes),
         )
 
-    def _manifest(
-        self, edition: int, number: int, deriver: Deriver, derived: Derived, ways: list[Reach]
-    ) -> Manifest:
-        spaces = [
-            SpaceEntry(
-                spec=spec,
-                fingerprints={w.modality: w.fingerprint for w in ways if w.space == spec.name},
-                dimension=derived.fusion.transforms[spec.name].dimension,
-                coverage=derived.coverage[spec.name],
-                bit=deriver.bits[spec.name],
-            )
-            for spec in deriver.specs
-        ]
+    def _catalog_entry(self) -> CatalogEntry:
         columns = self._catalog.columns
-        return Manifest(
-            format=FORMAT,
-            catalens=version("catalens"),
-            edition=edition,
-            generation=number,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            items=derived.items,
-            dimension=derived.fusion.dimension,
-            fusion="concat",
-            device=self._device,
-            spaces=spaces,
-            index=derived.index,
-            catalog=CatalogEntry(
-                name=self._catalog.name,
-                media_root=str(self._catalog.media_root),
-                columns={
-                    "id": columns.id,
-                    "text": columns.text,
-                    "image": columns.image,
-                    "audio": columns.audio,
-                    "vector": dict(columns.vector),
-                },
-            ),
-            files=derived.files,
+        return CatalogEntry(
+            name=self._catalog.name,
+            media_root=str(self._catalog.media_root),
+            columns={
+                "id": columns.id,
+                "text": columns.text,
+                "image": columns.image,
+                "audio": columns.audio,
+                "vector": dict(columns.vector),
+            },
         )
-
-    def _sweep_generations(self, current: int) -> None:
-        """Remove what is no longer named; readers that hold a generation keep its open files."""
-        keep = self._layout.generation(current).root
-        for path in self._layout.generation_folders():
-            if path != keep:
-                shutil.rmtree(path, ignore_errors=True)
 
 
 def _names(given: str | Sequence[str] | None) -> tuple[str, ...] | None:

@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders import SpaceSpec
-
+from .blocks import BlockSource
 from .calibrate import MeasuredPoint, calibrate
 from .durable import sync_folder, write_file
-from .encode import QUERY_TOWER_SAMPLE
-from .errors import CorruptIndexError
 from .faiss_index import FaissIndex, Plan
-from .fusion import ConcatFusion, SpaceTransform, unit_rows
+from .fusion import ConcatFusion, Fusion, MeanFusion, SpaceTransform, dump_fusion
+from .heads import dump_heads
 from .layout import GenerationLayout
-from .manifest import FileEntry, IndexEntry
+from .manifest import FileEntry, IndexEntry, SpaceEntry
+from .missing import IMPUTED, PRESENT, renormalise_needs
 from .progress import Progress
+from .recipe import Recipe, space_entry
 from .rows import Rows, RowWriter
 from .searcher import Searcher
-from .spaces import Reach
-from .store import Inputs, Snapshot, embedding_key
+from .store import Inputs, Snapshot
 
 Floats = NDArray[np.float32]
 
-# Rows that means and PCA are fitted on: 20,000 x 1,280 float32 are 100 MB, and the 256th
-# component of a sample of that size is known to about 1 %.
-_FIT_ROWS = 20_000
 _CHUNK = 2048
 
 
@@ -38,8 +34,9 @@ _CHUNK = 2048
 class Derived:
     """What was written: for the manifest."""
 
-    fusion: ConcatFusion
-    coverage: dict[str, int]
+    recipe: Recipe
+    spaces: list[SpaceEntry]
+    dimension: int
     index: IndexEntry
     files: dict[str, FileEntry]
     items: int
@@ -48,21 +45,13 @@ class Derived:
 class Deriver:
     """Derives a generation from an edition. Nothing is encoded here."""
 
-    def __init__(
-        self, snapshot: Snapshot, specs: list[SpaceSpec], reaches: list[Reach], progress: Progress
-    ) -> None:
+    def __init__(self, snapshot: Snapshot, recipe: Recipe, progress: Progress) -> None:
         self._snapshot = snapshot
-        self._reaches = reaches
         self._progress = progress
-        masks = np.fromiter((i.mask for _, i in snapshot.scan_inputs()), dtype=np.uint64)
-        self._n = len(masks)
-        self.bits = {spec.name: bit for bit, spec in enumerate(specs)}
-        self._has = {
-            name: (masks >> np.uint64(bit)) & np.uint64(1) == 1 for name, bit in self.bits.items()
-        }
+        self._blocks = BlockSource(snapshot, recipe)
+        self._n = len(self._blocks)
         # A space that no item fills has no mean and no block.
-        self.specs = [spec for spec in specs if self._has[spec.name].any()]
-        self.coverage = {s.name: int(self._has[s.name].sum()) for s in self.specs}
+        self._recipe = self._blocks.recipe
 
     def write(self, folder: GenerationLayout, *, gpu: bool) -> Derived:
         """Write all derived files into a fresh folder, synced."""
@@ -70,109 +59,80 @@ class Deriver:
             shutil.rmtree(folder.root)
         folder.root.mkdir(parents=True)
         fusion = self._fit()
-        files = self._write_rows(folder, fusion)
-        files[folder.FUSION] = _entry(write_file(folder.path(folder.FUSION), fusion.dump()))
+        if self._recipe.missing == "renormalise":
+            renormalise_needs(fusion.keeps_spaces_apart, fusion.kind)
+        files, states = self._write_rows(folder, fusion)
+        files[folder.FUSION] = _entry(write_file(folder.path(folder.FUSION), dump_fusion(fusion)))
+        heads = dump_heads({space.name: space.heads for space in self._recipe.spaces})
+        files[folder.HEADS] = _entry(write_file(folder.path(folder.HEADS), heads))
         rows = Rows(folder.path(folder.ROWS), folder.path(folder.ROW_CHECKSUMS), fusion.dimension)
-        starts = [where.start for where in fusion.blocks.values()]
-        plan = Plan.choose(self._n, fusion.dimension, starts, gpu=gpu)
+        plan = Plan.choose(self._n, fusion.dimension, fusion.starts, gpu=gpu)
         index = self._build_index(plan, rows, gpu=gpu)
         files[folder.INDEX] = _entry(write_file(folder.path(folder.INDEX), index.serialize()))
         self._progress.start("measure recall", 1)
-        measured = calibrate(Searcher(index, rows, plan), plan, fusion.blocks)
+        blocks = fusion.blocks if isinstance(fusion, ConcatFusion) else {}
+        measured = calibrate(Searcher(index, rows, plan), plan, blocks)
         self._progress.advance(1)
         self._progress.finish()
         sync_folder(folder.root)
+        spaces = [
+            space_entry(
+                space,
+                dimension=fusion.transforms[space.name].dimension,
+                coverage=int((states[:, column] == PRESENT).sum()),
+                imputed=int((states[:, column] == IMPUTED).sum()),
+            )
+            for column, space in enumerate(self._recipe.spaces)
+        ]
         entry = _index_entry(plan, measured)
-        return Derived(fusion, self.coverage, entry, files, self._n)
+        return Derived(self._recipe, spaces, fusion.dimension, entry, files, self._n)
 
-    def _fit(self) -> ConcatFusion:
-        self._progress.start("fit spaces", len(self.specs))
-        transforms = {}
-        for spec in self.specs:
-            transforms[spec.name] = self._fit_space(spec)
+    def _fit(self) -> Fusion:
+        recipe = self._recipe
+        weights = {space.name: space.spec.weight for space in recipe.spaces}
+        if recipe.learned is not None:
+            learned: Fusion = replace(recipe.learned, weights=weights)  # type: ignore[type-var]
+            return learned
+        self._progress.start("fit spaces", len(recipe.spaces))
+        transforms: dict[str, SpaceTransform] = {}
+        for space in recipe.spaces:
+            transforms[space.name] = self._blocks.fit(space)
             self._progress.advance(1)
         self._progress.finish()
-        return ConcatFusion(transforms, {spec.name: spec.weight for spec in self.specs})
+        if recipe.fusion == MeanFusion.kind:
+            sample = self._blocks.sample(transforms)
+            return MeanFusion.fit(transforms, weights, sample)
+        return ConcatFusion(transforms, weights)
 
-    def _fit_space(self, spec: SpaceSpec) -> SpaceTransform:
-        rows = np.flatnonzero(self._has[spec.name])
-        if len(rows) > _FIT_ROWS:
-            rng = np.random.default_rng(0)
-            rows = np.sort(rng.choice(rows, _FIT_ROWS, replace=False))
-        inputs = self._snapshot.inputs(rows.tolist())
-        samples = {spec.item: self._pooled(spec.name, spec.item, inputs)[0]}
-        for modality in spec.encoders:
-            if modality != spec.item:
-                # Only the first items went through the towers that queries use.
-                pooled, found = self._pooled(spec.name, modality, self._first_inputs())
-                samples[modality] = pooled[found] if found.any() else samples[spec.item]
-        return SpaceTransform.fit(samples, spec)
-
-    def _first_inputs(self) -> list[Inputs]:
-        return [i for _, i in islice(self._snapshot.scan_inputs(), QUERY_TOWER_SAMPLE)]
-
-    def _pooled(
-        self, space: str, modality: str, items: Sequence[Inputs]
-    ) -> tuple[Floats, NDArray[np.bool_]]:
-        """Unit encoder rows (n, d_in), the mean of each item's inputs; and which have any (n,)."""
-        reach = next(r for r in self._reaches if r.space == space and r.modality == modality)
-        pooled = np.zeros((len(items), reach.encoder.dimension), dtype=np.float32)
-        found = np.zeros(len(items), dtype=bool)
-        for number, item in enumerate(items):
-            for digest in item.hashes.get(modality, ()):
-                vector = self._snapshot.embedding(embedding_key(reach.fingerprint, digest))
-                if vector is not None:
-                    pooled[number] += vector
-                    found[number] = True
-        return unit_rows(pooled), found
-
-    def _write_rows(self, folder: GenerationLayout, fusion: ConcatFusion) -> dict[str, FileEntry]:
+    def _write_rows(
+        self, folder: GenerationLayout, fusion: Fusion
+    ) -> tuple[dict[str, FileEntry], NDArray[np.uint8]]:
         self._progress.start("fuse", self._n)
         numbers = np.empty(self._n, dtype="<u4")
+        states = np.empty((self._n, len(self._recipe.spaces)), dtype=np.uint8)
         done = 0
         with RowWriter(
             folder.path(folder.ROWS), folder.path(folder.ROW_CHECKSUMS), fusion.dimension
         ) as writer:
             for chunk in _chunks(self._snapshot.scan_inputs()):
-                writer.write(fusion.fuse_items(self._blocks(fusion, chunk, done)))
-                numbers[done : done + len(chunk)] = [row for row, _ in chunk]
+                here = slice(done, done + len(chunk))
+                numbers[here] = [row for row, _ in chunk]
+                items = [item for _, item in chunk]
+                blocks, states[here] = self._blocks.take(fusion.transforms, items, first=done)
+                writer.write(fusion.fuse_items(blocks))
                 done += len(chunk)
                 self._progress.advance(len(chunk))
             rows, checksums = writer.close()
         self._progress.finish()
-        mask = np.stack([self._has[spec.name] for spec in self.specs], axis=1).astype(np.uint8)
-        return {
+        files = {
             folder.ROWS: _entry(rows),
             folder.ROW_CHECKSUMS: _entry(checksums),
             folder.ROW_NUMBERS: _entry(
                 write_file(folder.path(folder.ROW_NUMBERS), numbers.tobytes())
             ),
-            folder.MASK: _entry(write_file(folder.path(folder.MASK), mask.tobytes())),
+            folder.MASK: _entry(write_file(folder.path(folder.MASK), states.tobytes())),
         }
-
-    def _blocks(
-        self, fusion: ConcatFusion, chunk: list[tuple[int, Inputs]], start: int
-    ) -> dict[str, Floats]:
-        """Blocks of the rows from `start` on, zero where an item has none."""
-        inputs = [one for _, one in chunk]
-        blocks = {}
-        for spec in self.specs:
-            pooled, found = self._pooled(spec.name, spec.item, inputs)
-            self._check(spec.name, found, start)
-            blocks[spec.name] = fusion.transforms[spec.name].item_blocks(pooled)
-            blocks[spec.name][~found] = 0
-        return blocks
-
-    def _check(self, space: str, found: NDArray[np.bool_], start: int) -> None:
-        """Each item whose record says it has a block must have its embedding in the store."""
-        lost = np.flatnonzero(self._has[space][start : start + len(found)] & ~found)
-        if len(lost):
-            raise CorruptIndexError(
-                "store",
-                expected=f"an embedding in space {space!r} for row {start + lost[0]}",
-                got="none",
-                remedy="Build the index again from the catalog: what is lost is encoded again.",
-            )
+        return files, states
 
     def _build_index(self, plan: Plan, rows: Rows, *, gpu: bool) -> FaissIndex:
         self._progress.start("train index", 1)

@@ -76,6 +76,7 @@ class ItemEncoder:
         limits: Limits,
         *,
         strict: bool,
+        impute: bool = False,
     ) -> None:
         self._store = store
         self._edition = edition
@@ -84,6 +85,7 @@ class ItemEncoder:
         self._reaches = reaches
         self._limits = limits
         self._strict = strict
+        self._impute = impute
         self.counts = Counts()
 
     def run(self, items: Iterable[Item | Reject], workers: int) -> Iterator[int]:
@@ -123,11 +125,20 @@ class ItemEncoder:
         wanted = {
             embedding_key(reach.fingerprint, digest): reach.encoder
             for reach in self._reaches
-            if reach.modality == modality
-            and (self._fill[reach.space] == modality or item.line <= QUERY_TOWER_SAMPLE)
+            if reach.modality == modality and self._is_wanted(reach, item)
         }
         for key in self._store.missing_embeddings(wanted):
             yield key, _Task(wanted[key], kind, wanted[key].prepare(kind, content))
+
+    def _is_wanted(self, reach: Reach, item: Item) -> bool:
+        """Whether an item's inputs go through this encoder: what fills the space does; the other
+        towers of a shared space are for queries, but for what is measured and what is imputed."""
+        fill = self._fill[reach.space]
+        return (
+            fill == reach.modality
+            or item.line <= QUERY_TOWER_SAMPLE
+            or (self._impute and not item.inputs.get(fill))
+        )
 
     def _commit(self, entries: list[_Loaded | Reject]) -> None:
         batch = Batch()

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from .durable import sha256_file
 from .faiss_index import FaissIndex, Plan
-from .fusion import ConcatFusion
+from .fusion import Fusion, load_fusion
+from .heads import AlignedReach, load_heads
 from .layout import GenerationLayout, IndexLayout
 from .manifest import Manifest, corrupt
 from .rows import Rows
@@ -29,14 +30,13 @@ class Generation:
     def __init__(self, layout: GenerationLayout, manifest: Manifest, *, gpu: bool) -> None:
         self.manifest = manifest
         self.layout = layout
-        self.fusion = ConcatFusion.load(
-            read_checked(layout, manifest, layout.FUSION), [s.spec for s in manifest.spaces]
-        )
+        self.fusion = read_fusion(layout, manifest)
+        self.heads = read_heads(layout, manifest)
         rows = read_checked(layout, manifest, layout.ROW_NUMBERS)
         self.row_numbers: NDArray[np.uint32] = np.frombuffer(rows, dtype="<u4")
         mask = read_checked(layout, manifest, layout.MASK)
-        self.mask: NDArray[np.bool_] = (
-            np.frombuffer(mask, dtype=np.uint8).reshape(-1, len(manifest.spaces)).astype(bool)
+        self.states: NDArray[np.uint8] = np.frombuffer(mask, dtype=np.uint8).reshape(
+            -1, len(manifest.spaces)
         )
         entry = manifest.index
         self.point = OperatingPoint(entry.nprobe, entry.k_factor)
@@ -83,6 +83,34 @@ def load_manifest(folder: GenerationLayout, current: Current) -> Manifest:
     except OSError as error:
         raise corrupt(f"generation {folder.root}", f"the file {path.name}", str(error)) from error
     return Manifest.load(data, current.manifest_sha256)
+
+
+def read_fusion(folder: GenerationLayout, manifest: Manifest) -> Fusion:
+    """Read and check the fusion of a generation."""
+    return load_fusion(
+        read_checked(folder, manifest, folder.FUSION),
+        manifest.fusion,
+        [space.spec for space in manifest.spaces],
+        manifest.weights,
+        {space.spec.name: space.modalities for space in manifest.spaces},
+    )
+
+
+def read_heads(folder: GenerationLayout, manifest: Manifest) -> dict[str, dict[str, AlignedReach]]:
+    """Read and check the alignment heads of a generation."""
+    heads = load_heads(
+        read_checked(folder, manifest, folder.HEADS),
+        {s.spec.name: {m: h.fingerprint for m, h in s.heads.items()} for s in manifest.spaces},
+    )
+    return {
+        space.spec.name: {
+            modality: AlignedReach(
+                entry.source, heads[space.spec.name][modality], entry.trust, entry.strength
+            )
+            for modality, entry in space.heads.items()
+        }
+        for space in manifest.spaces
+    }
 
 
 def check_size(folder: GenerationLayout, manifest: Manifest, name: str) -> Path:

@@ -24,7 +24,8 @@ class GenerationLayout:
     ROW_NUMBERS = "row_numbers.u32"
     MASK = "mask.u8"
     FUSION = "fusion.safetensors"
-    DERIVED = (INDEX, ROWS, ROW_CHECKSUMS, ROW_NUMBERS, MASK, FUSION)
+    HEADS = "heads.safetensors"
+    DERIVED = (INDEX, ROWS, ROW_CHECKSUMS, ROW_NUMBERS, MASK, FUSION, HEADS)
 
     def path(self, name: str) -> Path:
         return self.root / name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated
+from typing import Annotated, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -12,6 +12,7 @@ from encoders import SpaceSpec
 
 from .errors import CorruptIndexError, UnsupportedFormatError
 from .layout import FORMAT
+from .missing import Policy
 
 
 class _Strict(BaseModel):
@@ -25,18 +26,36 @@ class FileEntry(_Strict):
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
+class HeadEntry(_Strict):
+    """An alignment head by which a modality reaches a space; see `heads.AlignedReach`."""
+
+    source: str
+    fingerprint: str
+    trust: float
+    strength: float
+
+
 class SpaceEntry(_Strict):
     """A space as it was built."""
 
     spec: SpaceSpec
     fingerprints: dict[str, str]
     """Fingerprint of the encoder of each modality that reaches the space."""
+    heads: dict[str, HeadEntry]
+    """Modalities that reach it through a head."""
     dimension: int
     """Length of its block."""
     coverage: int
     """Items that have a block."""
+    imputed: int
+    """Items whose block is imputed."""
     bit: int
     """Its bit in a record's mask."""
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """All that reach the space."""
+        return (*self.fingerprints, *self.heads)
 
 
 class IndexEntry(_Strict):
@@ -72,6 +91,10 @@ class Manifest(_Strict):
     items: int
     dimension: int
     fusion: str
+    missing: Policy
+    """What becomes of a block that an item lacks, unless a query says otherwise."""
+    weights_from: Literal["preset", "given", "learned"]
+    """Where the spaces' default weights come from."""
     device: str
     spaces: list[SpaceEntry]
     index: IndexEntry

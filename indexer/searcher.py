@@ -141,6 +141,7 @@ def _best(
     query: Floats, positions: Positions, rows: Floats, k: int
 ) -> tuple[Positions, Floats, Floats]:
     """Score rows exactly; positions must come in ascending order where scores may tie."""
-    scores = rows @ query
+    # Not `rows @ query`: BLAS adds up the last rows in another order, and equal rows would differ.
+    scores: Floats = np.vecdot(rows, query)
     order = (-scores).argsort(kind="stable")[:k]
     return positions.take(order), scores.take(order), rows.take(order, axis=0)

@@ -15,6 +15,7 @@ from .errors import CorruptIndexError
 from .generation import Generation, check_hash, load_manifest
 from .layout import IndexLayout
 from .manifest import Manifest
+from .missing import PRESENT
 from .opening import open_latest
 from .postings import Posted
 from .progress import Progress, Silent
@@ -241,13 +242,8 @@ class _Items:
 def _query_like(generation: Generation, position: int, row: Floats) -> Floats:
     """The query (D,) that asks for items like that of a row (D,), with the default weights."""
     fusion = generation.fusion
-    blocks = {}
-    for name, here in zip(fusion.blocks, generation.mask[position], strict=True):
-        if here:
-            weight = np.float32(fusion.weights[name])
-            block = row[fusion.blocks[name]] / np.sqrt(weight)
-            blocks[name] = weight * fusion.transforms[name].item_as_query(block)
-    return fusion.fuse_query(blocks)
+    present = generation.states[position] == PRESENT
+    return fusion.like_row(row, dict(zip(fusion.transforms, present.tolist(), strict=True)))
 
 
 class _ExactScan:
@@ -255,9 +251,7 @@ class _ExactScan:
 
     def __init__(self, generation: Generation) -> None:
         self._rows = generation.searcher.rows
-        transforms = generation.fusion.transforms.values()
-        # Where plain-cosine blocks are reduced, longer blocks than an item's own may score more.
-        self._own_is_best = all(t.centred or t.components is None for t in transforms)
+        self._own_is_best = generation.fusion.own_is_best
         self._waiting: list[_Items] = []
         self._lost: list[int] = []
 

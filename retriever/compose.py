@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from encoders import InvalidVectorError
-from indexer import Generation, Snapshot, kind_of_input
+from indexer import Generation, PolicyError, Snapshot, kind_of_input
+from indexer.fusion import QueryPart, unit
+from indexer.missing import PRESENT, renormalise_needs
+from indexer.pooling import pooled
 from indexer.row_parser import MAX_ID_BYTES
 
 from .errors import ModalityNotIndexedError, NoWeightError, UnknownItemError, UnknownWeightError
@@ -20,20 +22,29 @@ from .query_encoder import QueryEncoder
 Floats = NDArray[np.float32]
 Input = tuple[str, str, bytes]
 
-# Parts that cancel out leave some rounding: less than this in proportion to their weights.
-_NOTHING = 1e-6
-
 
 class Composed(NamedTuple):
     """A fused query vector (D,), and the positions that must not be among its hits.
 
-    `lengths` has, for each space that the query asks, the length of its parts' weighted sum
-    there: the factor by which similarity in that space counts.
+    `parts` has, for each space that the query asks, what it adds to the vector; `blocks` the unit
+    block (d_s,) that it asks for there. `missing` is the policy for blocks that items lack.
     """
 
     vector: Floats
     excluded: list[int]
-    lengths: dict[str, float]
+    parts: dict[str, QueryPart]
+    terms: dict[str, list[tuple[float, Floats]]]
+    missing: str
+
+    @property
+    def blocks(self) -> dict[str, Floats]:
+        """The unit block (d_s,) of each space that the query asks."""
+        return {
+            name: unit(
+                np.sum([np.float32(weight) * block for weight, block in self.terms[name]], axis=0)
+            )
+            for name in self.parts
+        }
 
 
 class Composer:
@@ -44,9 +55,11 @@ class Composer:
         self._snapshot = snapshot
         self._encoder = encoder
         self._spaces = generation.manifest.spaces
-        self._blocks = generation.fusion.blocks
+        self._fusion = generation.fusion
+        self._heads = generation.heads
+        self._missing = generation.manifest.missing
         self._weights = generation.manifest.weights
-        modalities = {kind_of_input(m) for space in self._spaces for m in space.spec.encoders}
+        modalities = {kind_of_input(m) for space in self._spaces for m in space.modalities}
         self._weighable = modalities | set(self._weights)
         self._vector_spaces = {
             space.spec.name: (space.spec.item, len(means[space.spec.item]))
@@ -85,33 +98,63 @@ class Composer:
     ) -> Composed:
         if query.weights:
             self._check_weights(query)
+        missing = self._policy(query)
         terms: dict[str, list[tuple[float, Floats]]] = {}
         excluded = []
         for part, wanted in zip(query.parts, inputs, strict=True):
             if part.kind == "item":
                 position = self._position(part.value)
                 excluded.append(position)
-                found = self._item_blocks(position)
+                vectors = self._item_vectors(position)
             elif part.kind == "vector":
-                found = [self._vector_block(*part.value)]
+                vectors = [self._vector(*part.value)]
             else:
-                found = [(s, m, self._block(s, m, encoded[s, m, data])) for s, m, data in wanted]
-            for space, modality, block in found:
-                weight = part.weight * self._weight(query, space, modality)
+                vectors = [(s, m, encoded[s, m, data]) for s, m, data in wanted]
+            for space, modality, trust, block in self._blocks(vectors):
+                weight = part.weight * self._weight(query, space, modality) * trust
                 if weight:
                     terms.setdefault(space, []).append((weight, block))
-        blocks, lengths = _add_up(terms)
-        if not blocks:
+        vector, parts = self._fusion.fuse_query(terms)
+        if not parts:
             raise NoWeightError(
                 "query",
                 expected="a weight other than zero for at least one part in one space",
                 got="parts whose weights are all zero or cancel out",
                 remedy="Raise a weight, or leave out parts that say the same with both signs.",
             )
-        return Composed(self._generation.fusion.fuse_query(blocks), excluded, lengths)
+        return Composed(vector, excluded, dict(parts), terms, missing)
 
-    def _vector_block(self, space: str | None, vector: Floats) -> tuple[str, str, Floats]:
-        """Space, modality and block of a ready-made vector."""
+    def _policy(self, query: Query) -> str:
+        """The query's policy for missing modalities, else the index's."""
+        missing = self._missing if query.missing is None else query.missing
+        if missing == "renormalise":
+            renormalise_needs(self._fusion.keeps_spaces_apart, self._fusion.kind)
+        if missing == "impute" and self._missing != "impute":
+            raise PolicyError(
+                "policy `impute`",
+                expected="an index that was built or rebuilt with it",
+                got=f"one with `{self._missing}`",
+                remedy="catalens rebuild INDEX --missing impute; nothing is encoded again.",
+            )
+        return missing
+
+    def _blocks(
+        self, vectors: list[tuple[str, str, Floats]]
+    ) -> Iterator[tuple[str, str, float, Floats]]:
+        """Encoder vectors of one part, as (space, modality, vector), to the blocks that they give:
+        in their own space and, through heads, in others that no vector of the part is in."""
+        own = {space for space, _, _ in vectors}
+        for space, modality, vector in vectors:
+            yield space, modality, 1.0, self._block(space, modality, vector)
+            for target, heads in self._heads.items():
+                reach = heads.get(modality)
+                if reach is not None and reach.source == space and target not in own:
+                    aligned = reach.head(vector[None])[0]
+                    if aligned.any():
+                        yield target, modality, reach.trust, self._block(target, modality, aligned)
+
+    def _vector(self, space: str | None, vector: Floats) -> tuple[str, str, Floats]:
+        """Space, modality and unit vector of a ready-made vector."""
         ready = self._vector_spaces
         if not ready:
             raise self._not_indexed("vector")
@@ -131,7 +174,7 @@ class Composer:
                 got=f"{len(vector)}",
                 remedy="Use the model that made the catalog's vectors.",
             )
-        return name, modality, self._block(name, modality, vector)
+        return name, modality, vector
 
     def _weight(self, query: Query, space: str, modality: str) -> float:
         """The query's weight for the space, else for the modality, else the index's default."""
@@ -143,16 +186,16 @@ class Composer:
     def _block(self, space: str, modality: str, vector: Floats) -> Floats:
         return self._generation.fusion.transforms[space].query_block(vector, modality)
 
-    def _item_blocks(self, position: int) -> list[tuple[str, str, Floats]]:
-        generation = self._generation
-        row = generation.searcher.rows.take(np.array([position]))[0]
+    def _item_vectors(self, position: int) -> list[tuple[str, str, Floats]]:
+        """What an item is indexed by: (space, modality, unit encoder vector)."""
+        (inputs,) = self._snapshot.inputs([int(self._generation.row_numbers[position])])
         found = []
-        for space, here in zip(self._spaces, generation.mask[position], strict=True):
-            if here:
-                name = space.spec.name
-                block = row[self._blocks[name]] / np.sqrt(np.float32(space.spec.weight))
-                query = generation.fusion.transforms[name].item_as_query(block)
-                found.append((name, space.spec.item, query))
+        for entry, state in zip(self._spaces, self._generation.states[position], strict=True):
+            if state == PRESENT:
+                modality = entry.spec.item
+                x, known = pooled(self._snapshot, entry.fingerprints[modality], modality, [inputs])
+                if known[0]:
+                    found.append((entry.spec.name, modality, x[0]))
         return found
 
     def _position(self, item_id: str) -> int:
@@ -180,34 +223,10 @@ class Composer:
             )
 
     def _not_indexed(self, modality: str) -> ModalityNotIndexedError:
-        reached = {kind_of_input(m) for s in self._spaces for m in s.spec.encoders}
+        reached = {kind_of_input(m) for s in self._spaces for m in s.modalities}
         return ModalityNotIndexedError(
             f"{modality} part",
             expected=f"one of the modalities this index is reached from: {sorted(reached)}",
             got=modality,
             remedy=f"Build the index with a column of {modality} and a preset that encodes it.",
         )
-
-
-def _add_up(
-    terms: Mapping[str, Sequence[tuple[float, Floats]]],
-) -> tuple[dict[str, Floats], dict[str, float]]:
-    """Weighted unit blocks (d_s,) per space to their sum and its length.
-
-    Spaces where the terms cancel out are left out: the query does not ask them.
-    """
-    blocks, lengths = {}, {}
-    for space, weighted in terms.items():
-        # Added up in proportion to the weights, of which only then the size counts.
-        total = sum(abs(weight) for weight, _ in weighted)
-        shares = [
-            one if weight == total else one * np.float32(weight / total) for weight, one in weighted
-        ]
-        block = shares[0]
-        for other in shares[1:]:
-            block = block + other
-        length = math.sqrt(block.dot(block))
-        if length > _NOTHING:
-            blocks[space] = block if total == 1.0 else block * np.float32(total)
-            lengths[space] = length * total
-    return blocks, lengths

@@ -9,24 +9,33 @@ from typing import Any, NamedTuple
 class SpaceMatch(NamedTuple):
     """How an item and the query compare in one space.
 
+    `contribution` is what the space adds to the score: `weight` times `gate` times the similarity
+    less that of an average item (0 in a centred space). The contributions of all spaces add up to
+    the score.
+
     `similarity` is the cosine in [-1, 1] of the item's block and the query's, in a centred space
     after centring. The query's block is the sum of its parts in that space, each times its own
     weight and the space's, signs included: where all that a query says is `unlike`, items that
     are unlike show a positive similarity. None when either side has no block, as where the
-    query's parts cancel out. `present` tells whether the item has one.
+    query's parts cancel out. In an index whose spaces share dimensions (fusions `mean` and
+    `neural`) it is the cosine of the query's part to the whole item instead, and an item that
+    lacks the space may still contribute.
+
+    `present` tells whether the item has a block, `imputed` whether one was estimated for it.
+    `weight` is the length of the query's block, that of one part being its weight without its
+    sign; `gate` is 1 unless the fusion is learned, or the block is imputed and counts less.
     """
 
     similarity: float | None
     present: bool
+    imputed: bool = False
+    weight: float = 0.0
+    gate: float = 0.0
+    contribution: float = 0.0
 
 
 class Hit(NamedTuple):
-    """One item found.
-
-    `score` is the sum over spaces of the length of the query's block there times (similarity less
-    that of an average item). The length of one part's block is its weight without its sign. The
-    average item's similarity is 0 in a centred space, and an item without a block adds nothing.
-    """
+    """One item found; `score` is the sum of the contributions of `spaces`."""
 
     id: str
     score: float

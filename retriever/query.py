@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from encoders import InvalidVectorError
+from indexer.missing import check_policy
 
 from .errors import EmptyQueryError, InvalidWeightError, QueryError
 
@@ -58,13 +59,17 @@ class Query:
         weights: weight per space (`minilm`) or per modality (`text`), in place of the index's
             default for that space; a space's own name goes before its modality's. A modality's
             weight applies to the parts of that modality, and to the blocks of liked items that
-            come from it.
+            come from it. What reaches a space through an alignment head counts by its weight
+            times the trust in that head.
+        missing: what becomes of a modality that an item lacks: `neutral`, `renormalise` or `drop`
+            (and `impute`, where the index was built with it); None for the index's own policy.
 
     Raises:
         EmptyQueryError: no part at all.
         QueryError: a part of the wrong type.
         InvalidWeightError: a weight that is no number, or out of bounds.
         InvalidVectorError: a vector with NaN or infinite values, or all zero.
+        PolicyError: no such policy for missing modalities.
     """
 
     def __init__(
@@ -76,6 +81,7 @@ class Query:
         like: Any = None,
         unlike: Any = None,
         weights: Mapping[str, float] | None = None,
+        missing: str | None = None,
     ) -> None:
         parts = [
             *_parts("text", text, 1.0, str),
@@ -94,9 +100,10 @@ class Query:
             )
         self.parts: tuple[Part, ...] = tuple(parts)
         self.weights: dict[str, float] = {} if weights is None else _weights(weights)
+        self.missing: str | None = None if missing is None else check_policy(missing)
 
     def __repr__(self) -> str:
-        return f"Query(parts={self.parts!r}, weights={self.weights!r})"
+        return f"Query(parts={self.parts!r}, weights={self.weights!r}, missing={self.missing!r})"
 
 
 _FILE = (str, Path, bytes)

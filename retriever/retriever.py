@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,16 +26,20 @@ from indexer import (
 from .compose import Composed, Composer
 from .errors import InvalidKError, RetrieverClosedError
 from .filters import parse
-from .hit import Hit, SpaceMatch
+from .hit import Hit
 from .predicates import evaluate
 from .query import Query
 from .query_encoder import QueryEncoder
+from .scoring import Scorer
 
 Floats = NDArray[np.float32]
 
-_FILTERS_KEPT = 32
+_SELECTIONS_KEPT = 32
 _DEFAULT_K = 10
-_NOT_ASKED = (SpaceMatch(None, False), SpaceMatch(None, True))
+# Where scores are not the inner product that the index knows, so many times the hits wanted are
+# scored exactly, and at least so many.
+_OVER_FETCHED = 10
+_LEAST_RESCORED = 200
 
 
 class Retriever:
@@ -52,7 +56,8 @@ class Retriever:
         self._encoder = QueryEncoder(generation.manifest.spaces, device, Limits())
         self._composer = Composer(generation, snapshot, self._encoder)
         self._names = [space.spec.name for space in generation.manifest.spaces]
-        self._filters: OrderedDict[str, Selection] = OrderedDict()
+        self._scorer = Scorer(generation, snapshot)
+        self._selections: OrderedDict[Hashable, Selection] = OrderedDict()
         self._lock = threading.Lock()
         self._closed = False
 
@@ -140,9 +145,32 @@ class Retriever:
             return []
         allowed = self._allowed(where) if where is not None else None
         composed = self._composer.compose(queries)
+        dropping = [one for one in composed if one.missing == "drop"]
+        if not dropping:
+            return self._search(composed, k, allowed)
+        # Each asks spaces of its own, so each may return other items.
+        together = iter(
+            self._search([one for one in composed if one.missing != "drop"], k, allowed)
+        )
+        return [
+            self._search([one], k, self._having(one, where))[0]
+            if one.missing == "drop"
+            else next(together)
+            for one in composed
+        ]
+
+    def _search(
+        self, composed: list[Composed], k: int, allowed: Selection | None
+    ) -> list[list[Hit]]:
+        if not composed:
+            return []
         vectors = np.concatenate([one.vector for one in composed]).reshape(len(composed), -1)
-        most = max(len(one.excluded) for one in composed)
-        found = self._generation.searcher.search(vectors, k + most, self._generation.point, allowed)
+        most = k + max(len(one.excluded) for one in composed)
+        if any(self._scorer.rescores(one) for one in composed):
+            most = max(_OVER_FETCHED * most, _LEAST_RESCORED)
+        found = self._generation.searcher.search(
+            vectors, min(most, len(self)), self._generation.point, allowed
+        )
         return [self._hits(one, k, *hits) for one, hits in zip(composed, found, strict=True)]
 
     def fields(self) -> list[str]:
@@ -160,8 +188,15 @@ class Retriever:
         if query.excluded:
             keep = [n for n, p in enumerate(positions.tolist()) if p not in query.excluded]
             positions, scores, rows = positions[keep], scores[keep], rows[keep]
-        positions, scores, rows = positions[:k], scores[:k], rows[:k]
-        matches = zip(*self._matches(query, positions, scores, rows), strict=True)
+        if self._scorer.rescores(query):
+            told = self._scorer.tell(query, positions, rows)
+            scores = np.sum([one.match.contribution for one in told.values()], axis=0)
+            order = (-scores).argsort(kind="stable")[:k]
+            positions, scores, rows = positions[order], scores[order], rows[order]
+        else:
+            positions, scores, rows = positions[:k], scores[:k], rows[:k]
+        told = self._scorer.tell(query, positions, rows)
+        matches = zip(*self._scorer.columns(told, query, positions), strict=True)
         numbers = self._generation.row_numbers.take(positions)
         records = self._snapshot.records(numbers.tolist())
         names = self._names
@@ -169,35 +204,6 @@ class Retriever:
             Hit(record.id, score, dict(zip(names, spaces, strict=True)), record.metadata)
             for record, score, spaces in zip(records, scores.tolist(), matches, strict=True)
         ]
-
-    def _matches(
-        self, query: Composed, positions: NDArray[np.int64], scores: Floats, rows: Floats
-    ) -> list[list[SpaceMatch]]:
-        """For each space, how each hit matches the query there."""
-        fusion = self._generation.fusion
-        present = self._generation.mask.take(positions, axis=0).T.tolist()
-        columns = []
-        for (name, where), here in zip(fusion.blocks.items(), present, strict=True):
-            length = query.lengths.get(name)
-            if length is None:
-                columns.append([_NOT_ASKED[has] for has in here])
-                continue
-            block = query.vector[where]
-            # What this space adds to the score: all of it, where no other is asked.
-            added = scores if len(query.lengths) == 1 else rows[:, where] @ block
-            # The query's block as it is fused is this much longer than the unit block.
-            fused = length * fusion.weights[name] ** -0.5
-            average = fusion.transforms[name].average_similarity(block) / fused
-            # Rows are half precision, so their blocks are unit length to about 0.0005.
-            columns.append(
-                [
-                    SpaceMatch(max(-1.0, min(1.0, a / length + average)), True)
-                    if has
-                    else _NOT_ASKED[False]
-                    for a, has in zip(added.tolist(), here, strict=True)
-                ]
-            )
-        return columns
 
     def _checked_k(self, k: int | None) -> int:
         if k is None:
@@ -216,18 +222,34 @@ class Retriever:
         return wanted
 
     def _allowed(self, where: str) -> Selection:
-        """Which positions pass a filter; the last few filters are remembered."""
-        with self._lock:
-            if where in self._filters:
-                self._filters.move_to_end(where)
-                return self._filters[where]
+        """Which positions pass a filter."""
+        return self._remembered(where, lambda: self._passing(where))
+
+    def _having(self, query: Composed, where: str | None) -> Selection:
+        """Which positions pass a filter and have all spaces that a query asks."""
+
+        def passing() -> NDArray[np.bool_]:
+            here = ~self._scorer.lacking(query)
+            return here if where is None else here & self._passing(where)
+
+        return self._remembered((where, *query.parts), passing)
+
+    def _passing(self, where: str) -> NDArray[np.bool_]:
         rows = np.asarray(evaluate(parse(where), self._snapshot.postings()).to_array())
         numbers = self._generation.row_numbers
         passing = np.zeros(int(numbers.max()) + 1, dtype=bool)
         passing[rows] = True
-        allowed = Selection(passing[numbers])
+        return passing[numbers]
+
+    def _remembered(self, key: Hashable, passing: Callable[[], NDArray[np.bool_]]) -> Selection:
+        """A selection; the last few are remembered."""
         with self._lock:
-            self._filters[where] = allowed
-            while len(self._filters) > _FILTERS_KEPT:
-                self._filters.popitem(last=False)
+            if key in self._selections:
+                self._selections.move_to_end(key)
+                return self._selections[key]
+        allowed = Selection(passing())
+        with self._lock:
+            self._selections[key] = allowed
+            while len(self._selections) > _SELECTIONS_KEPT:
+                self._selections.popitem(last=False)
         return allowed

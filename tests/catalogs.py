@@ -115,7 +115,7 @@ class Opened:
         self.folder = generation.layout.root
         self.manifest = generation.manifest
         self.fusion = generation.fusion
-        self.mask = generation.mask
+        self.mask = generation.states == 1
         raw = np.fromfile(self.folder / "rows.f16", dtype="<f2")
         self.rows: Floats = raw.reshape(-1, self.manifest.dimension).astype(np.float32)
         self.ids = [record.id for record in self.records]

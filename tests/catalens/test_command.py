@@ -74,7 +74,11 @@ def test_query_json_has_this_shape_and_no_other(index: Path) -> None:
     for hit in hits:
         assert list(hit) == ["rank", "id", "score", "spaces", "metadata"]
         assert list(hit["spaces"]) == ["vector"]
-        assert list(hit["spaces"]["vector"]) == ["similarity", "present"]
+        match = hit["spaces"]["vector"]
+        assert list(match) == [
+            *("similarity", "present", "imputed", "weight", "gate", "contribution")
+        ]
+        assert match["contribution"] == pytest.approx(hit["score"], abs=1e-4)
         assert hit["spaces"]["vector"]["present"] is True
         number = hit["metadata"]["number"]
         assert hit["id"] == f"v{number}" != "v3"

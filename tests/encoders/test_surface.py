@@ -17,6 +17,8 @@ SURFACE = [
     "EncoderError",
     "EncoderPool",
     "EncoderSpec",
+    "Head",
+    "HeadError",
     "InvalidPresetError",
     "InvalidVectorError",
     "Limits",

@@ -106,15 +106,16 @@ def places_of_values(index: Path, database: str, count: int) -> list[tuple[int, 
 
 @pytest.mark.parametrize(
     ("database", "seen"),
-    [("records.1", "found"), ("embeddings", "same"), ("fields.1", "found")],
+    [("records.1", "found"), ("embeddings", "either"), ("fields.1", "found")],
 )
 def test_every_flipped_bit_of_a_stored_value_is_found(
     index: Path, database: str, seen: str
 ) -> None:
     places = places_of_values(index, database, 4 if database == "fields.1" else 12)
     results = flipped(index, index / "store" / "data.mdb", places)
-    # The cache of embeddings is no part of a search; what a search reads, it checks.
-    assert results == [["found", seen]] * len(places)
+    # What a search reads, it checks; of the embeddings it reads those of the items it is given.
+    allowed = ("found", "same") if seen == "either" else (seen,)
+    assert all(result[0] == "found" and result[1] in allowed for result in results)
 
 
 def test_flipped_bits_of_the_stores_pages_are_found_by_verify_or_harmless(index: Path) -> None:

@@ -31,7 +31,7 @@ print("ended", flush=True)
 KILLS_ITSELF = """
 import os, sys
 from tests.catalogs import build_toy, toy_rows
-import indexer.build, indexer.derive, indexer.durable
+import indexer.publish, indexer.derive, indexer.durable
 left = int(sys.argv[2])
 def dies(function):
     def wrapped(*arguments, **options):
@@ -46,11 +46,11 @@ from indexer.environment import Environment
 from pathlib import Path
 Environment.write = dies(Environment.write)
 Path.rename = dies(Path.rename)
-indexer.build.sync_folder = dies(indexer.build.sync_folder)
+indexer.publish.sync_folder = dies(indexer.publish.sync_folder)
 indexer.derive.sync_folder = dies(indexer.derive.sync_folder)
 indexer.derive.write_file = dies(indexer.derive.write_file)
-indexer.build.write_file = dies(indexer.build.write_file)
-indexer.build.shutil.rmtree = dies(indexer.build.shutil.rmtree)
+indexer.publish.write_file = dies(indexer.publish.write_file)
+indexer.publish.shutil.rmtree = dies(indexer.publish.shutil.rmtree)
 build_toy(sys.argv[1], toy_rows(int(sys.argv[3]), pictures=False))
 print("steps left", left)
 """

@@ -228,7 +228,7 @@ def test_same_catalog_gives_the_same_bytes(tmp_path: Path, n: int) -> None:
                 if path.name != "manifest.json"  # it tells when it was made
             }
         )
-    assert digests[0] == digests[1] and len(digests[0]) == 6
+    assert digests[0] == digests[1] and len(digests[0]) == 7
 
 
 @pytest.mark.parametrize(
@@ -260,5 +260,7 @@ def test_faiss_index_survives_its_bytes() -> None:
 
 
 def test_measured_recall_is_in_the_manifest(large: Path, oracle: Opened) -> None:
-    assert set(oracle.manifest.index.recall) == {"all spaces", "a alone", "b alone"}
+    assert set(oracle.manifest.index.recall) == {
+        *("all spaces", "a alone", "b alone", "against a", "against b")
+    }
     assert min(oracle.manifest.index.recall.values()) >= 0.97

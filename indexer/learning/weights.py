@@ -1,0 +1,171 @@
+"""Default weights for concatenation, and strengths of imputed blocks, found by search.
+
+A catalog is asked for its own titles, whole and with holes, and coordinate ascent over a grid finds
+the weights that rank best on average, among those that rank the catalog without holes no worse
+than the best space alone does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..progress import Progress
+from .errors import NoPairsError
+from .fusion_batches import TrainingData
+from .groups import Ints
+from .ranking import Bools, Floats, holes, ndcg_at
+
+HOLES = (0.0, 0.5)
+"""Shares of items that lack a space, for which ranking is measured."""
+_GRID = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0)
+# What is imputed counts less than what is there.
+_STRENGTHS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.95)
+_ROUNDS = 2
+_MOST_QUERIES = 600
+_MOST_ITEMS = 10_000
+
+
+@dataclass(frozen=True)
+class WeightReport:
+    """NDCG@10 of the queries for each of `HOLES`, before and after, and of the best space alone."""
+
+    queries: int
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+    best_alone: tuple[str, float]
+
+
+@dataclass(frozen=True)
+class Proposed:
+    """Default weights per space, the largest 1, and the strength of imputed blocks per space."""
+
+    weights: dict[str, float]
+    strengths: dict[str, float]
+    report: WeightReport
+
+
+def propose_weights(
+    data: TrainingData, *, impute: bool, seed: int = 0, progress: Progress
+) -> Proposed:
+    """Search weights and, where holes are imputed, strengths.
+
+    Args:
+        data: the catalog and its queries, each query's block weighted as now.
+        impute: whether `data.imputed` fills holes; its rows' lengths are the strengths as now.
+        seed: decides which queries and items are asked, where there are many.
+        progress: told of each round.
+
+    Raises:
+        NoPairsError: no query has a relevant item.
+    """
+    if not len(data.pairs):
+        raise NoPairsError(
+            "weights",
+            expected="queries with relevant items: titles of the catalog, or judgements",
+            got="none",
+            remedy="Map a column of text, or pass --judgements.",
+        )
+    search = _Search(data, impute, seed)
+    before = search.quality(search.now, search.strengths_now)
+    weights, strengths = dict(search.now), dict(search.strengths_now)
+    alone = {name: search.alone(name) for name in weights}
+    best = max(alone, key=lambda name: alone[name])
+    tunable = [name for name in strengths if impute and search.can_impute(name)]
+    progress.start("try weights", _ROUNDS * (len(weights) + len(tunable)))
+    for _ in range(_ROUNDS):
+        for name in weights:
+            if name != best:  # only proportions matter
+                tries = [{**weights, best: 1.0, name: w} for w in _GRID]
+                weights = search.better(tries, [strengths] * len(tries), alone[best])[0]
+            progress.advance(1)
+        for name in tunable:
+            trials = [{**strengths, name: s} for s in _STRENGTHS]
+            strengths = search.better([weights] * len(trials), trials, alone[best])[1]
+            progress.advance(1)
+    progress.finish()
+    largest = max(weights.values())
+    report = WeightReport(
+        search.asked, before, search.quality(weights, strengths), (best, alone[best])
+    )
+    return Proposed({n: w / largest for n, w in weights.items()}, strengths, report)
+
+
+class _Search:
+    """Scores of each space, worked out once; what weights and strengths make of them."""
+
+    def __init__(self, data: TrainingData, impute: bool, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        asked = np.unique(data.pairs[:, 0])
+        asked = np.sort(rng.permutation(asked)[:_MOST_QUERIES])
+        pairs = data.pairs[np.isin(data.pairs[:, 0], asked)]
+        items = _chosen(pairs[:, 1], len(data.present), rng)
+        place = {item: n for n, item in enumerate(items.tolist())}
+        self.asked = len(asked)
+        self.relevant: list[Ints] = [
+            np.array([place[i] for i in pairs[pairs[:, 0] == q, 1].tolist()]) for q in asked
+        ]
+        # A query's block is as long as the weight, times the trust in a head where it took one.
+        self.now = dict(data.weights)
+        self._real: dict[str, Floats] = {}
+        self._filled: dict[str, Floats] = {}
+        self.strengths_now: dict[str, float] = {}
+        for name, weight in data.weights.items():
+            queries: Floats = data.queries[name][asked] / np.float32(weight)
+            self._real[name] = queries @ data.blocks[name][items].T
+            filling = data.imputed[name][items]
+            length = float(np.linalg.norm(filling, axis=1).max(initial=0.0)) if impute else 0.0
+            self.strengths_now[name] = length
+            self._filled[name] = queries @ filling.T / np.float32(length or 1.0)
+        present = data.present[items]
+        self._masks: list[Bools] = [holes(present, share, seed) for share in HOLES]
+
+    def can_impute(self, name: str) -> bool:
+        return self.strengths_now[name] > 0
+
+    def alone(self, name: str) -> float:
+        """NDCG@10 of one space, without holes."""
+        return ndcg_at(self._real[name], self.relevant)
+
+    def quality(
+        self, weights: Mapping[str, float], strengths: Mapping[str, float]
+    ) -> tuple[float, ...]:
+        """NDCG@10 for each of `HOLES`."""
+        return tuple(
+            ndcg_at(self._scores(weights, strengths, mask), self.relevant) for mask in self._masks
+        )
+
+    def _scores(
+        self, weights: Mapping[str, float], strengths: Mapping[str, float], mask: Bools
+    ) -> Floats:
+        total = np.zeros_like(next(iter(self._real.values())))
+        for column, (name, weight) in enumerate(weights.items()):
+            here = mask[:, column]
+            seen = np.where(here, self._real[name], np.float32(0))
+            if strengths[name]:
+                seen = np.where(here, seen, np.float32(strengths[name]) * self._filled[name])
+            total += np.float32(weight) * seen
+        return total
+
+    def better(
+        self,
+        weights: list[dict[str, float]],
+        strengths: list[dict[str, float]],
+        floor: float,
+    ) -> tuple[dict[str, float], dict[str, float]]:
+        """The pair that ranks best on average, of those at or above the floor without holes."""
+        found = [self.quality(w, s) for w, s in zip(weights, strengths, strict=True)]
+        allowed = [n for n, q in enumerate(found) if q[0] >= floor] or [
+            max(range(len(found)), key=lambda n: found[n][0])
+        ]
+        best = max(allowed, key=lambda n: sum(found[n]))
+        return weights[best], strengths[best]
+
+
+def _chosen(relevant: Ints, n: int, rng: np.random.Generator) -> Ints:
+    """The relevant items and, up to a bound, others."""
+    must = np.unique(relevant)
+    others = np.setdiff1d(np.arange(n), must)
+    return np.concatenate([must, rng.permutation(others)[: max(0, _MOST_ITEMS - len(must))]])

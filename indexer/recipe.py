@@ -1,0 +1,143 @@
+"""What a generation is derived with: spaces, heads, fusion and the policy for what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from encoders import SpaceSpec
+
+from .fusion import ConcatFusion, Fusion, MeanFusion
+from .heads import AlignedReach
+from .manifest import CatalogEntry, HeadEntry, Manifest, SpaceEntry
+from .missing import Policy
+
+UNLEARNED = (ConcatFusion.kind, MeanFusion.kind)
+"""Fusions that a generation fits by itself."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """A space of a recipe, the bit of an item's mask that names it, and what reaches it."""
+
+    spec: SpaceSpec
+    bit: int
+    fingerprints: Mapping[str, str]
+    heads: Mapping[str, AlignedReach]
+
+    @property
+    def name(self) -> str:
+        """The space's name."""
+        return self.spec.name
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what is derived from an edition of the catalog.
+
+    `learned` is a fusion whose transforms and weights were learned together; None where `fusion`
+    is one of `UNLEARNED`.
+    """
+
+    spaces: tuple[Space, ...]
+    fusion: str
+    learned: Fusion | None
+    missing: Policy
+    weights_from: Literal["preset", "given", "learned"]
+    catalog: CatalogEntry
+    device: str
+
+    @classmethod
+    def of(
+        cls, manifest: Manifest, fusion: Fusion, heads: Mapping[str, Mapping[str, AlignedReach]]
+    ) -> Recipe:
+        """The recipe of a generation."""
+        return cls(
+            spaces=tuple(
+                Space(entry.spec, entry.bit, entry.fingerprints, heads[entry.spec.name])
+                for entry in manifest.spaces
+            ),
+            fusion=manifest.fusion,
+            learned=None if manifest.fusion in UNLEARNED else fusion,
+            missing=manifest.missing,
+            weights_from=manifest.weights_from,
+            catalog=manifest.catalog,
+            device=manifest.device,
+        )
+
+    def with_weights(
+        self, weights: Mapping[str, float], source: Literal["given", "learned"]
+    ) -> Recipe:
+        """The same with other default weights for the spaces that are named."""
+        spaces = tuple(
+            replace(
+                space,
+                spec=space.spec.model_copy(
+                    update={"weight": weights.get(space.name, space.spec.weight)}
+                ),
+            )
+            for space in self.spaces
+        )
+        return replace(self, spaces=spaces, weights_from=source)
+
+    def carried_from(self, before: Recipe) -> tuple[Recipe, list[str]]:
+        """This recipe of a new build, with what an earlier one learned where it still fits.
+
+        Returns:
+            the recipe, and what could not be kept, for people to read.
+        """
+        notes: list[str] = []
+        old = {space.name: space for space in before.spaces}
+        known = {name: space.fingerprints for name, space in old.items()}
+        spaces = []
+        for space in self.spaces:
+            heads = {}
+            for modality, reach in (old[space.name].heads if space.name in old else {}).items():
+                target = space.fingerprints == known.get(space.name)
+                source = next((s for s in self.spaces if s.name == reach.source), None)
+                if target and source and source.fingerprints == known.get(reach.source):
+                    heads[modality] = reach
+                else:
+                    notes.append(
+                        f"the head from {reach.source} to {space.name} was dropped: their encoders "
+                        "have changed; run `catalens learn alignment` again"
+                    )
+            spaces.append(replace(space, heads=heads))
+        kept = replace(self, spaces=tuple(spaces), missing=before.missing)
+        same = [(s.name, s.fingerprints) for s in self.spaces] == [
+            (s.name, s.fingerprints) for s in before.spaces
+        ]
+        if not same:
+            if before.learned is None:
+                return replace(kept, fusion=before.fusion), notes
+            notes.append(
+                f"the learned fusion {before.fusion} was dropped: the spaces have changed; run "
+                "`catalens learn fusion` again"
+            )
+            return kept, notes
+        if before.weights_from != "preset":
+            weights = {space.name: space.spec.weight for space in before.spaces}
+            kept = kept.with_weights(weights, before.weights_from)
+        return replace(kept, fusion=before.fusion, learned=before.learned), notes
+
+
+def space_entry(space: Space, *, dimension: int, coverage: int, imputed: int) -> SpaceEntry:
+    """A space as the manifest names it."""
+    return SpaceEntry(
+        spec=space.spec,
+        fingerprints=dict(space.fingerprints),
+        heads={
+            modality: HeadEntry(
+                source=reach.source,
+                fingerprint=reach.head.fingerprint(),
+                trust=reach.trust,
+                strength=reach.strength,
+            )
+            for modality, reach in space.heads.items()
+        },
+        dimension=dimension,
+        coverage=coverage,
+        imputed=imputed,
+        bit=space.bit,
+    )

@@ -1,0 +1,157 @@
+"""Why rows score what they score, space by space; and scores that are no inner product.
+
+The index gives candidates by inner product. What is exact only row by row is settled here, on
+more candidates than are wanted: the policies for missing modalities that weigh spaces per item,
+and items with several inputs of which the most similar one counts.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from indexer import Generation, Snapshot
+from indexer.fusion import Match, QueryPart
+from indexer.missing import IMPUTED, MISSING, PRESENT
+from indexer.pooling import embeddings_of
+
+from .compose import Composed
+from .hit import SpaceMatch
+
+Floats = NDArray[np.float32]
+Positions = NDArray[np.int64]
+States = NDArray[np.uint8]
+
+_NOT_ASKED = {
+    MISSING: SpaceMatch(None, False),
+    PRESENT: SpaceMatch(None, True),
+    IMPUTED: SpaceMatch(None, False, True),
+}
+
+
+class Told(NamedTuple):
+    """How rows (h,) match one space that a query asks."""
+
+    match: Match
+    states: States
+    weights: Floats
+    """float32 (h,): the weight with which the space counts."""
+
+
+class Scorer:
+    """Scores and explains the rows of one generation."""
+
+    def __init__(self, generation: Generation, snapshot: Snapshot) -> None:
+        self._generation = generation
+        self._snapshot = snapshot
+        self._fusion = generation.fusion
+        self._missing = generation.manifest.missing
+        self._entries = {entry.spec.name: entry for entry in generation.manifest.spaces}
+        self._late = {n for n, entry in self._entries.items() if entry.spec.pool != "mean"}
+        self._columns = {name: column for column, name in enumerate(self._entries)}
+
+    def rescores(self, query: Composed) -> bool:
+        """Whether a query's scores are other than the inner product that the index knows."""
+        return (
+            query.missing == "renormalise"
+            or (query.missing == "neutral" and self._missing == "impute")
+            or not self._late.isdisjoint(query.parts)
+        )
+
+    def lacking(self, query: Composed) -> NDArray[np.bool_]:
+        """Which items lack a space that a query asks, bool (n,)."""
+        asked = [self._columns[name] for name in query.parts]
+        lacking: NDArray[np.bool_] = (self._generation.states[:, asked] != PRESENT).any(axis=1)
+        return lacking
+
+    def tell(self, query: Composed, positions: Positions, rows: Floats) -> dict[str, Told]:
+        """How rows (h, D) match each space that a query asks."""
+        states = self._generation.states.take(positions, axis=0)
+        told = {}
+        for name, part in query.parts.items():
+            here = states[:, self._columns[name]]
+            if query.missing == "neutral" and self._missing == "impute":
+                here = np.where(here == IMPUTED, np.uint8(MISSING), here)
+            match = self._fusion.match(part, name, rows, here)
+            if name in self._late:
+                match = self._most_similar(query, name, positions, here, match)
+            if self._fusion.keeps_spaces_apart and not here.all():
+                match = _blanked(match, here != MISSING)
+            weights = np.full(len(rows), part.length / part.gate, dtype=np.float32)
+            told[name] = Told(match, here, weights)
+        return _renormalised(told, query.parts) if query.missing == "renormalise" else told
+
+    def columns(
+        self, told: dict[str, Told], query: Composed, positions: Positions
+    ) -> list[list[SpaceMatch]]:
+        """For each space, how each row matches the query there."""
+        states = self._generation.states.take(positions, axis=0).T.tolist()
+        columns = []
+        for name, here in zip(self._columns, states, strict=True):
+            if name in told:
+                columns.append(_matches(told[name], query.parts[name].gate))
+            else:
+                columns.append([_NOT_ASKED[state] for state in here])
+        return columns
+
+    def _most_similar(
+        self, query: Composed, name: str, positions: Positions, states: States, match: Match
+    ) -> Match:
+        """Of items with several inputs, the input that is most similar to the query counts (late
+        interaction; Khattab and Zaharia 2020, arXiv:2004.12832, for one query vector)."""
+        entry, transform = self._entries[name], self._fusion.transforms[name]
+        modality = entry.spec.item
+        block = query.blocks[name]
+        numbers = self._generation.row_numbers.take(positions).tolist()
+        similarity, contribution = match.similarity.copy(), match.contribution.copy()
+        average = np.float32(transform.average_similarity(block))
+        for row, item in enumerate(self._snapshot.inputs(numbers)):
+            if states[row] != PRESENT or len(item.hashes[modality]) < 2:
+                continue
+            several = np.stack(
+                embeddings_of(self._snapshot, entry.fingerprints[modality], modality, item)
+            )
+            best = float((transform.query_blocks(several, modality) @ block).max())
+            scale = query.parts[name].length * match.strength[row]
+            similarity[row], contribution[row] = best, scale * (best - average)
+        return Match(contribution, similarity, match.strength)
+
+
+def _blanked(match: Match, there: NDArray[np.bool_]) -> Match:
+    return Match(match.contribution * there, match.similarity * there, match.strength * there)
+
+
+def _renormalised(told: dict[str, Told], parts: dict[str, QueryPart]) -> dict[str, Told]:
+    """Weights divided by what those of the spaces that are there add up to, sizes alone."""
+    total = sum(
+        np.abs(one.weights) * parts[name].gate * one.match.strength * (one.states == PRESENT)
+        for name, one in told.items()
+    )
+    share = np.divide(1.0, total, out=np.zeros_like(total), where=np.asarray(total) > 0)
+    found = {}
+    for name, one in told.items():
+        factor = (share * (one.states == PRESENT)).astype(np.float32)
+        match = one.match._replace(contribution=one.match.contribution * factor)
+        found[name] = Told(match, one.states, one.weights * factor)
+    return found
+
+
+def _matches(told: Told, gate: float) -> list[SpaceMatch]:
+    match = told.match
+    # Rows are half precision, so their blocks are unit length to about 0.0005.
+    similarity = np.clip(match.similarity, -1.0, 1.0).tolist()
+    return [
+        SpaceMatch(s, state == PRESENT, state == IMPUTED, w, gate * strength, c)
+        if state != MISSING
+        else SpaceMatch(None, False, False, w, 0.0, c)
+        for s, state, w, strength, c in zip(
+            similarity,
+            told.states.tolist(),
+            told.weights.tolist(),
+            match.strength.tolist(),
+            match.contribution.tolist(),
+            strict=True,
+        )
+    ]
