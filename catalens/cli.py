@@ -226,6 +226,9 @@ def verify(index: Index, json: Json = False) -> None:
 
 def main() -> None:
     """Run the command line: errors are one line, never a traceback."""
+    # Idle threads of OpenMP sleep and do not spin: on cores that are shared with others, spinning
+    # made training ten times slower. Read when FAISS and torch are first imported, which is later.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except CatalensError as error:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 Floats = NDArray[np.float32]
-Made = TypeVar("Made", bound=Fusion, covariant=True)
+Made = TypeVar("Made", bound=Fusion)
 
 GATE_HIDDEN = 64
 NEURAL_DIMENSION = 384
@@ -93,7 +93,8 @@ class AttentionModel(Model[AttentionFusion]):
         """See `Model.items`; there is no dropout."""
         import torch
 
-        logits = _perceptron(self._item_gates, torch.cat([*blocks, _lengths(blocks)], dim=1))
+        x = _dropped(torch.cat(list(blocks), dim=1), draw)
+        logits = _perceptron(self._item_gates, torch.cat([x, _lengths(blocks)], dim=1), draw)
         gates = logits.clamp(LEAST_LOG_GATE, MOST_LOG_GATE).exp()
         return torch.cat(
             [block * gates[:, [s]] * self._roots[s] for s, block in enumerate(blocks)], dim=1
@@ -106,7 +107,8 @@ class AttentionModel(Model[AttentionFusion]):
 
         asked = _lengths(blocks) > _NOTHING
         ways = [normalize(b, dim=1) * asked[:, [s]] for s, b in enumerate(blocks)]
-        logits = _perceptron(self._query_gates, torch.cat([*ways, _lengths(ways)], dim=1))
+        x = _dropped(torch.cat(ways, dim=1), draw)
+        logits = _perceptron(self._query_gates, torch.cat([x, _lengths(ways)], dim=1), draw)
         # Not -inf: the rows that ask nothing would be nan.
         shares = logits.masked_fill(~asked, -1e9).softmax(dim=1)
         gates = shares * asked.sum(dim=1, keepdim=True) * asked
@@ -218,7 +220,7 @@ def _dropped(x: Tensor, draw: Generator | None) -> Tensor:
 
     if draw is None:
         return x
-    kept = torch.rand(x.shape, generator=draw) >= _DROPOUT
+    kept = torch.empty_like(x).bernoulli_(1 - _DROPOUT, generator=draw)
     return x * kept / (1 - _DROPOUT)
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -107,7 +107,7 @@ def train_neural(
 
 
 def _trained(
-    kind: type[Model[Made]],
+    kind: Callable[[Mapping[str, SpaceTransform], Mapping[str, float], Generator], Model[Made]],
     data: TrainingData,
     transforms: Mapping[str, SpaceTransform],
     seed: int,
@@ -131,7 +131,7 @@ def _trained(
     for epoch in range(1, _EPOCHS + 1):
         for batch in batches.epoch():
             step(batch)
-        if epoch % _EPOCHS_BETWEEN_CHECKS == 0:
+        if epoch % _EPOCHS_BETWEEN_CHECKS == 0 or epoch == _EPOCHS:
             choice.offer(epoch, model.fusion())
         progress.advance(1)
     progress.finish()
@@ -157,7 +157,7 @@ class _Steps:
         self._scale = torch.tensor(math.log(1 / _TEMPERATURE), requires_grad=True)
         decayed: dict[str, Any] = {"params": model.parameters, "weight_decay": _DECAY}
         free: dict[str, Any] = {"params": [self._scale], "weight_decay": 0.0}
-        self._optimizer = torch.optim.AdamW([decayed, free], lr=_RATE)
+        self._optimizer = torch.optim.AdamW([decayed, free], lr=_RATE, fused=True)
         self._schedule = torch.optim.lr_scheduler.OneCycleLR(
             self._optimizer, _RATE, total_steps=total
         )
