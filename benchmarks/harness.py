@@ -243,6 +243,8 @@ def pinned_environment(threads: int) -> dict[str, str]:
         **os.environ,
         **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
         "TOKENIZERS_PARALLELISM": "false",
+        # Threads that wait by spinning take the cores from whoever else is there, and from us.
+        "OMP_WAIT_POLICY": "PASSIVE",
     }
 
 

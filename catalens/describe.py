@@ -11,6 +11,8 @@ from rich.text import Text
 
 from indexer import IndexLayout, load_manifest, open_latest
 
+_SOURCES = {"preset": "of the preset", "given": "given", "learned": "learned"}
+
 
 def describe(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What an index is made of, as JSON values, and its rejects.
@@ -45,16 +47,24 @@ def describe(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         "generation": manifest.generation,
         "catalog": manifest.catalog.model_dump(),
         "fusion": manifest.fusion,
+        "missing": manifest.missing,
+        "weights_from": manifest.weights_from,
         "dimension": manifest.dimension,
         "spaces": {
             space.spec.name: {
                 "item": space.spec.item,
                 "reached_from": sorted(space.fingerprints),
+                "heads": {
+                    modality: {"source": head.source, "trust": round(head.trust, 4)}
+                    for modality, head in space.heads.items()
+                },
                 "encoders": {m: e.kind for m, e in space.spec.encoders.items()},
                 "dimension": space.dimension,
                 "weight": space.spec.weight,
                 "items": space.coverage,
                 "coverage": round(space.coverage / manifest.items, 4),
+                "imputed": space.imputed,
+                "pool": space.spec.pool,
             }
             for space in manifest.spaces
         },
@@ -85,7 +95,11 @@ def describe_tables(found: dict[str, Any]) -> Iterator[Table | Text]:
         "items": f"{found['items']:,}",
         "catalog": found["catalog"]["name"],
         "generation": f"{found['generation']} (edition {found['edition']}, {found['created']})",
-        "kind": f"{found['kind']} ({found['factory']}), fusion {found['fusion']}",
+        "kind": f"{found['kind']} ({found['factory']})",
+        "fusion": (
+            f"{found['fusion']}, missing modalities: {found['missing']}, "
+            f"weights {_SOURCES[found['weights_from']]}"
+        ),
         "searched at": f"nprobe {point['nprobe']}, {point['k_factor']} candidates per hit",
         "recall@10": recall,
         "bytes per item": (
@@ -112,11 +126,12 @@ def describe_tables(found: dict[str, Any]) -> Iterator[Table | Text]:
         spaces.add_row(
             Text(name),
             space["item"],
-            ", ".join(space["reached_from"]),
+            ", ".join((*space["reached_from"], *(f"{m} (head)" for m in space["heads"]))),
             ", ".join(sorted(set(space["encoders"].values()))),
             str(space["dimension"]),
             f"{space['weight']:g}",
-            f"{space['items']:,} ({space['coverage']:.0%})",
+            f"{space['items']:,} ({space['coverage']:.0%})"
+            + (f" + {space['imputed']:,} imputed" if space["imputed"] else ""),
         )
     yield Text("")
     yield spaces

@@ -111,8 +111,8 @@ class Output(Console):
 def hits_table(hits: Sequence[Hit], width: int) -> Text:
     """Hits as a table of one line each, no wider than `width` columns.
 
-    Each space has a bar: hollow where the item has nothing there. Where bars would leave no room
-    for ids and metadata, there are numbers alone.
+    Each space has a bar: hollow where the item has nothing there, hatched where what it has is
+    imputed. Where bars would leave no room for ids and metadata, there are numbers alone.
     """
     spaces = list(hits[0].spaces) if hits else []
     ranks = ["#", *(str(rank) for rank in range(1, len(hits) + 1))]
@@ -145,14 +145,15 @@ def _right(cells: Sequence[str]) -> list[str]:
 
 
 def _bar(match: SpaceMatch, width: int) -> str:
-    if not match.present:
+    if not (match.present or match.imputed):
         return "□" * (width or 1)
     if match.similarity is None:
         return "·" * (width or 1)
     if not width:
         return f"{match.similarity:+.2f}"
     filled = round(max(match.similarity, 0.0) * width)
-    return "■" * filled + "·" * (width - filled) + f" {match.similarity:+.2f}"
+    mark = "▨" if match.imputed else "■"
+    return mark * filled + "·" * (width - filled) + f" {match.similarity:+.2f}"
 
 
 def _brief(metadata: Mapping[str, Any], room: int) -> str:

@@ -141,13 +141,14 @@ def _renormalised(told: dict[str, Told], parts: dict[str, QueryPart]) -> dict[st
 def _matches(told: Told, gate: float) -> list[SpaceMatch]:
     match = told.match
     # Rows are half precision, so their blocks are unit length to about 0.0005.
-    similarity = np.clip(match.similarity, -1.0, 1.0).tolist()
     return [
-        SpaceMatch(s, state == PRESENT, state == IMPUTED, w, gate * strength, c)
+        SpaceMatch(
+            max(-1.0, min(1.0, s)), state == PRESENT, state == IMPUTED, w, gate * strength, c
+        )
         if state != MISSING
         else SpaceMatch(None, False, False, w, 0.0, c)
         for s, state, w, strength, c in zip(
-            similarity,
+            match.similarity.tolist(),
             told.states.tolist(),
             told.weights.tolist(),
             match.strength.tolist(),

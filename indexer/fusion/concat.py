@@ -100,18 +100,27 @@ class ConcatFusion(Fusion):
         """See `Fusion.match`; similarity is the cosine of the two blocks."""
         block = rows[:, part.where]
         contribution = np.vecdot(block, part.vector)
-        strengths = (states == PRESENT).astype(np.float32)
-        imputed = states == IMPUTED
-        if imputed.any():
-            # A block is imputed as a unit vector times its strength.
-            lengths = np.linalg.norm(block[imputed], axis=1)
-            strengths[imputed] = lengths / np.float32(self.weights[space] ** 0.5)
-        similarity = ratio(contribution, np.float32(part.length) * strengths)
+        present = states == PRESENT
+        if present.all():
+            strengths = present.astype(np.float32)
+            similarity = contribution / np.float32(part.length)
+        else:
+            strengths = self._strengths(block, space, states)
+            similarity = ratio(contribution, np.float32(part.length) * strengths)
         transform = self.transforms[space]
         if not transform.centred:
             unit_block = part.vector * np.float32(self.weights[space] ** 0.5 / part.length)
             similarity += np.float32(transform.average_similarity(unit_block))
         return Match(contribution, similarity, strengths)
+
+    def _strengths(self, block: Floats, space: str, states: States) -> Floats:
+        """1 for blocks that are there, 0 for missing ones, and the length of imputed ones, which
+        are unit vectors times their strength."""
+        strengths: Floats = (states == PRESENT).astype(np.float32)
+        imputed = states == IMPUTED
+        lengths = np.linalg.norm(block[imputed], axis=1)
+        strengths[imputed] = lengths / np.float32(self.weights[space] ** 0.5)
+        return strengths
 
     def like_row(self, row: Floats, present: Mapping[str, bool]) -> Floats:
         """See `Fusion.like_row`: asks each space that the item has, with its default weight."""

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.catalogs import clustered
@@ -63,6 +64,7 @@ def test_build_tells_what_it_did_and_shows_no_bar_in_a_pipe(tmp_path: Path) -> N
         "rejected_inputs",
         "coverage",
         "kind",
+        "notes",
         "seconds",
     }
 
@@ -329,3 +331,39 @@ def test_interrupt_stops_quietly_and_the_build_goes_on(
 def test_interrupt_says_how_to_go_on(interrupted: subprocess.CompletedProcess[str]) -> None:
     assert interrupted.returncode == 130, interrupted.stderr
     assert interrupted.stderr == "stopped; run the same command again to go on\n"
+
+
+def test_learn_and_rebuild_tell_what_they_did(tmp_path: Path, index: Path) -> None:
+    rng = np.random.default_rng(0)
+    a = rng.standard_normal((200, 12))
+    b = a @ rng.standard_normal((12, 8))
+    rows = [
+        {"id": f"x{n}y", "a": list(u), **({"b": list(v)} if n % 4 else {})}
+        for n, (u, v) in enumerate(zip(a, b, strict=True))
+    ]
+    catalog = tmp_path / "pairs.jsonl"
+    catalog.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    pairs = tmp_path / "pairs"
+    lines_of("build", catalog, "-o", pairs, "--vector", "a=a,b=b", "--text", "", "--json")
+    [found] = lines_of("learn", "alignment", pairs, "--json")
+    assert [head["pairs"] for head in found["heads"]] == [150, 150]
+    assert all(head["ridge"]["10"] > head["chance"]["10"] for head in found["heads"])
+    [found] = lines_of("rebuild", pairs, "--missing", "impute", "--weight", "b=0.5", "--json")
+    assert (found["missing"], found["weights"]) == ("impute", {"a": 1.0, "b": 0.5})
+    assert found["imputed"] == {"a": 0, "b": 50}
+    [found] = lines_of("inspect", pairs, "--json")
+    assert found["spaces"]["b"]["imputed"] == 50 and found["missing"] == "impute"
+    assert found["spaces"]["b"]["heads"]["vector:a"]["source"] == "a"
+    done = run_command("inspect", pairs)
+    assert "vector:a (head)" in done.stdout and "imputed" in done.stdout
+    [hit] = lines_of("query", pairs, "--like", "x4y", "-k", 1, "--missing", "drop", "--json")
+    assert hit["spaces"]["a"]["present"]
+    for command in (
+        ("learn", "fusion", index),
+        ("rebuild", pairs, "--fusion", "neural"),
+        ("rebuild", pairs, "--missing", "skip"),
+        ("learn", "alignment", index),
+    ):
+        done = run_command(*command)
+        assert done.returncode == 2 and done.stdout == ""
+        assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1

@@ -19,6 +19,9 @@ def test_top_level_names() -> None:
         "Retriever",
         "SpaceMatch",
         "build_index",
+        "learn_alignment",
+        "learn_fusion",
+        "rebuild_index",
     ]
 
 

@@ -51,6 +51,11 @@ def test_what_is_cut_says_so_and_short_values_stay_whole() -> None:
     assert line == "1  1.234  sku-17  ■■■·· +0.53  a=1"
 
 
+def test_imputed_blocks_are_hatched() -> None:
+    found = Hit("a", 0.5, {"minilm": SpaceMatch(0.61, False, True)}, {})
+    assert "▨▨▨·· +0.61" in lines_of([found], 80)[1]
+
+
 def test_bars_make_way_where_there_are_many_spaces() -> None:
     assert "■" in lines_of([hit(3)], 80)[1]
     line = lines_of([hit(7)], 80)[1]
