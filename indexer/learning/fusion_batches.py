@@ -17,13 +17,11 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 
-# Queries and views take this many places each: most queries speak to one modality, and alone they
-# would drown what the others can tell.
-_HALF_BATCH = 256
+_BATCH = 512
 # Smaller catalogs take smaller batches to have so many steps in an epoch, larger ones see a part.
 _LEAST_STEPS, _MOST_STEPS = 8, 24
 # How often an item is met with a space taken away.
-_DROPPED = 0.4
+_DROPPED = 0.3
 _HELD_OUT_FOLDS = 10
 
 
@@ -120,10 +118,21 @@ class Batch:
 
 
 class Batches:
-    """Endless epochs of steps, drawn by a generator of their own."""
+    """Endless epochs of steps, drawn by a generator of their own.
+
+    With `views`, queries and views take half of a batch each: most queries speak to one modality,
+    and alone they would drown what the others can tell. Without, there are views only where there
+    are no queries.
+    """
 
     def __init__(
-        self, data: TrainingData, contents: Ints, without: tuple[Bools, Bools], seed: int
+        self,
+        data: TrainingData,
+        contents: Ints,
+        without: tuple[Bools, Bools],
+        seed: int,
+        *,
+        views: bool,
     ) -> None:
         import torch
 
@@ -133,21 +142,23 @@ class Batches:
         queries, items = without
         learned = ~queries[data.pairs[:, 0]] & ~items[data.pairs[:, 1]]
         learned &= self._present[data.pairs[:, 1]].any(axis=1)
-        self.pairs = data.pairs[learned]
+        pairs = data.pairs[learned]
+        self.pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
+        _, self._starts, self._counts = np.unique(
+            self.pairs[:, 0], return_index=True, return_counts=True
+        )
         self.viewed = np.flatnonzero((self._present.sum(axis=1) > 1) & ~items)
         n = len(contents)
         # A pair as one number, so that whole batches are looked up at once.
         # One that is larger than all ends the list, so that every search stops at a number.
         keys = np.append(data.pairs[:, 0] * n + data.pairs[:, 1], np.iinfo(np.int64).max)
         self._keys = torch.from_numpy(np.sort(keys))
-        self._pair_stream = _cycle(len(self.pairs), self._draw)
+        self._query_stream = _cycle(len(self._starts), self._draw)
         self._view_stream = _cycle(len(self.viewed), self._draw)
-        longest = max(len(self.pairs), len(self.viewed))
-        self.steps = int(np.clip(longest // _HALF_BATCH, _LEAST_STEPS, _MOST_STEPS))
-        self._sizes = [
-            min(_HALF_BATCH, max(2, count // _LEAST_STEPS)) if count else 0
-            for count in (len(self.pairs), len(self.viewed))
-        ]
+        places = (len(self.pairs), len(self.viewed) if views or not len(self.pairs) else 0)
+        most = _BATCH // max(1, sum(count > 0 for count in places))
+        self.steps = int(np.clip(max(places) // most, _LEAST_STEPS, _MOST_STEPS))
+        self._sizes = [min(most, max(2, count // _LEAST_STEPS)) if count else 0 for count in places]
 
     def epoch(self) -> Iterator[Batch]:
         """`steps` batches."""
@@ -157,7 +168,7 @@ class Batches:
     def _batch(self) -> Batch:
         import torch
 
-        pairs = self.pairs[_take(self._pair_stream, self._sizes[0])]
+        pairs = self._pairs_of(_take(self._query_stream, self._sizes[0]))
         views = self.viewed[_take(self._view_stream, self._sizes[1])]
         items = np.concatenate([pairs[:, 1], views])
         shown = self._some_of(views)
@@ -171,6 +182,12 @@ class Batches:
             filled = np.where(left[:, [s]], blocks[items], self._data.imputed[name][items])
             whole.append(torch.from_numpy(filled))
         return Batch(queries, whole, self._shares(pairs[:, 0], views, shown, items))
+
+    def _pairs_of(self, asked: Ints) -> Ints:
+        """A random pair of each query: all count alike, however many items are relevant to them,
+        or popular ones would teach that what is common is relevant."""
+        drawn = self._draw.random(len(asked)) * self._counts[asked]
+        return self.pairs[self._starts[asked] + drawn.astype(np.int64)]
 
     def _some_of(self, items: Ints) -> Bools:
         """A random part of each item's spaces: not none, not all."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,10 +48,15 @@ class Model(ABC, Generic[Made]):
     to train.
     """
 
+    learns_from_views: ClassVar[bool]
+    """Whether an item seen through a part of its spaces has something to teach."""
     parameters: list[Tensor]
 
     def __init__(
-        self, transforms: Mapping[str, SpaceTransform], weights: Mapping[str, float]
+        self,
+        transforms: Mapping[str, SpaceTransform],
+        weights: Mapping[str, float],
+        draw: Generator,
     ) -> None:
         self.transforms = transforms
         self.weights = {name: weights[name] for name in transforms}
@@ -71,7 +76,12 @@ class Model(ABC, Generic[Made]):
 
 
 class AttentionModel(Model[AttentionFusion]):
-    """Starts as concatenation: all gates are one, because their output layers are zero."""
+    """Starts as concatenation: all gates are one, because their output layers are zero.
+
+    Views teach it nothing where there are queries: an item's own block finds it, gates or not.
+    """
+
+    learns_from_views: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -79,7 +89,7 @@ class AttentionModel(Model[AttentionFusion]):
         weights: Mapping[str, float],
         draw: Generator,
     ) -> None:
-        super().__init__(transforms, weights)
+        super().__init__(transforms, weights, draw)
         spaces = len(self.dimensions)
         sides = [
             _layers(sum(self.dimensions) + spaces, GATE_HIDDEN, spaces, draw, shrink=0.0)
@@ -93,9 +103,7 @@ class AttentionModel(Model[AttentionFusion]):
         """See `Model.items`; there is no dropout."""
         import torch
 
-        x = _dropped(torch.cat(list(blocks), dim=1), draw)
-        logits = _perceptron(self._item_gates, torch.cat([x, _lengths(blocks)], dim=1), draw)
-        gates = logits.clamp(LEAST_LOG_GATE, MOST_LOG_GATE).exp()
+        gates = self._item_logits(blocks).clamp(LEAST_LOG_GATE, MOST_LOG_GATE).exp()
         return torch.cat(
             [block * gates[:, [s]] * self._roots[s] for s, block in enumerate(blocks)], dim=1
         )
@@ -103,18 +111,27 @@ class AttentionModel(Model[AttentionFusion]):
     def queries(self, blocks: Sequence[Tensor], draw: Generator | None = None) -> Tensor:
         """See `Model.queries`; there is no dropout."""
         import torch
-        from torch.nn.functional import normalize
 
         asked = _lengths(blocks) > _NOTHING
-        ways = [normalize(b, dim=1) * asked[:, [s]] for s, b in enumerate(blocks)]
-        x = _dropped(torch.cat(ways, dim=1), draw)
-        logits = _perceptron(self._query_gates, torch.cat([x, _lengths(ways)], dim=1), draw)
         # Not -inf: the rows that ask nothing would be nan.
-        shares = logits.masked_fill(~asked, -1e9).softmax(dim=1)
+        shares = self._query_logits(blocks).masked_fill(~asked, -1e9).softmax(dim=1)
         gates = shares * asked.sum(dim=1, keepdim=True) * asked
         return torch.cat(
             [block * gates[:, [s]] / self._roots[s] for s, block in enumerate(blocks)], dim=1
         )
+
+    def _item_logits(self, blocks: Sequence[Tensor]) -> Tensor:
+        import torch
+
+        return _perceptron(self._item_gates, torch.cat([*blocks, _lengths(blocks)], dim=1))
+
+    def _query_logits(self, blocks: Sequence[Tensor]) -> Tensor:
+        import torch
+        from torch.nn.functional import normalize
+
+        asked = _lengths(blocks) > _NOTHING
+        ways = [normalize(b, dim=1) * asked[:, [s]] for s, b in enumerate(blocks)]
+        return _perceptron(self._query_gates, torch.cat([*ways, _lengths(ways)], dim=1))
 
     def fusion(self) -> AttentionFusion:
         """See `Model.fusion`."""
@@ -129,6 +146,8 @@ class AttentionModel(Model[AttentionFusion]):
 class NeuralModel(Model[NeuralFusion]):
     """Starts near an orthogonal projection of the blocks side by side."""
 
+    learns_from_views: ClassVar[bool] = True
+
     def __init__(
         self,
         transforms: Mapping[str, SpaceTransform],
@@ -137,7 +156,7 @@ class NeuralModel(Model[NeuralFusion]):
     ) -> None:
         import torch
 
-        super().__init__(transforms, weights)
+        super().__init__(transforms, weights, draw)
         total, spaces = sum(self.dimensions), len(self.dimensions)
         self._skip = torch.nn.init.orthogonal_(torch.empty(total, NEURAL_DIMENSION), generator=draw)
         self._skip.requires_grad_()

@@ -5,17 +5,17 @@ with relevant items and half views: items seen through a part of their spaces, w
 whole. Items meet with spaces taken away at random (Neverova et al. 2014, arXiv:1501.00102), as the
 index will meet them.
 
-A good likelihood and a good ranking are not the same: gates learn to rank items that lack a space
-at the cost of those that lack nothing. So the epoch is chosen by ranking queries that were held
-out, with and without holes, and one that ranks a catalog without holes worse than plain
-concatenation does is chosen only if all do.
+A good likelihood and a good ranking are not the same, so the epoch is chosen by ranking queries
+that were held out, with and without holes. Gates are prone to rank items that lack a space at the
+cost of those that lack nothing: epochs at which they rank a catalog without holes worse than plain
+concatenation does are not chosen.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -92,7 +92,7 @@ def train_attention(
         NoPairsError: no query has a relevant item, and no item has two spaces.
         ValueError: weights that are not above 0, or arrays that do not fit together.
     """
-    return _trained(AttentionModel, data, transforms, seed, progress)
+    return _trained(AttentionModel, data, transforms, seed, progress, may_lose=_TOLERANCE)
 
 
 def train_neural(
@@ -103,15 +103,17 @@ def train_neural(
     progress: Progress,
 ) -> tuple[NeuralFusion, TrainingReport]:
     """Learn a perceptron; see `train_attention` for what it takes, gives and raises."""
-    return _trained(NeuralModel, data, transforms, seed, progress)
+    return _trained(NeuralModel, data, transforms, seed, progress, may_lose=1.0)
 
 
 def _trained(
-    kind: Callable[[Mapping[str, SpaceTransform], Mapping[str, float], Generator], Model[Made]],
+    kind: type[Model[Made]],
     data: TrainingData,
     transforms: Mapping[str, SpaceTransform],
     seed: int,
     progress: Progress,
+    *,
+    may_lose: float,
 ) -> tuple[Made, TrainingReport]:
     import torch
 
@@ -119,12 +121,12 @@ def _trained(
     _refuse_misfits(data, transforms)
     contents = contents_of(data)
     judge, without = _judge(data, contents, seed)
-    batches = Batches(data, contents, without, seed)
+    batches = Batches(data, contents, without, seed, views=kind.learns_from_views)
     _refuse_nothing(batches)
     draw = torch.Generator().manual_seed(seed)
     model = kind(transforms, data.weights, draw)
     concat = judge(ConcatFusion(transforms, model.weights)) if judge else None
-    choice = _Choice[Made](judge, concat)
+    choice = _Choice[Made](judge, concat[0] - may_lose if concat else 0.0)
     choice.offer(0, model.fusion())
     progress.start("train the fusion", _EPOCHS)
     step = _Steps(model, _EPOCHS * batches.steps, draw)
@@ -246,12 +248,12 @@ def _judge(
 
 
 class _Choice(Generic[Made]):
-    """The best epoch so far: of those that rank a catalog without holes no worse than
-    concatenation, or else of all, the one that ranks best on average."""
+    """The epoch so far that ranks best on average, of those that rank a catalog without holes at
+    least so well, if there are any."""
 
-    def __init__(self, judge: _Judge | None, concat: tuple[float, float] | None) -> None:
+    def __init__(self, judge: _Judge | None, least: float) -> None:
         self._judge = judge
-        self._least = concat[0] - _TOLERANCE if concat else 0.0
+        self._least = least
         self._merit = (False, -1.0)
         self._best: tuple[int, tuple[float, float] | None, Made] | None = None
 

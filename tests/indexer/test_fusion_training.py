@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from itertools import combinations
@@ -47,6 +47,15 @@ def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks are narrow here, and steps cost what the networks are wide."""
     monkeypatch.setattr(fusion_models, "NEURAL_HIDDEN", 128)
     monkeypatch.setattr(fusion_models, "NEURAL_DIMENSION", 32)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Steps this small wait for each other's threads longer than they work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def transforms_of(blocks: dict[str, np.ndarray]) -> dict[str, SpaceTransform]:
@@ -274,7 +283,7 @@ def test_what_is_held_out_shares_nothing_with_what_is_learned() -> None:
     for q, i in data.pairs:
         assert queries[q] == items[i]
     assert items[7] == items[8]
-    batches = Batches(data, contents, (queries, items), seed=0)
+    batches = Batches(data, contents, (queries, items), seed=0, views=True)
     assert not items[batches.pairs[:, 1]].any() and not items[batches.viewed].any()
 
 
@@ -290,7 +299,7 @@ def test_targets_are_shared_among_all_that_is_relevant() -> None:
     data = catalog(40, 20)
     data = replace(data, pairs=np.array([[q, i] for q in range(20) for i in (q, q + 20)]))
     nothing = np.zeros(20, dtype=bool), np.zeros(40, dtype=bool)
-    batch = next(Batches(data, contents_of(data), nothing, seed=0).epoch())
+    batch = next(Batches(data, contents_of(data), nothing, seed=0, views=True).epoch())
     shares = batch.shares.numpy()
     np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-6)
     own = [[(x == y).all() for y in data.queries["text"]] for x in batch.queries[0].numpy()]
