@@ -71,6 +71,9 @@ def describe(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         "kind": manifest.index.kind,
         "factory": manifest.index.factory,
         "operating_point": {"nprobe": manifest.index.nprobe, "k_factor": manifest.index.k_factor},
+        "operating_point_against": None
+        if manifest.index.against is None
+        else manifest.index.against.model_dump(),
         "recall_at_10": manifest.index.recall,
         "bytes": {"derived": derived, "store": in_store},
         "bytes_per_item": {
@@ -88,7 +91,7 @@ def describe_tables(found: dict[str, Any]) -> Iterator[Table | Text]:
     """The same for people."""
     facts = Table(box=None, show_header=False, pad_edge=False)
     per_item = found["bytes_per_item"]
-    point = found["operating_point"]
+    point, against = found["operating_point"], found["operating_point_against"]
     recall = ", ".join(f"{name} {value:.3f}" for name, value in found["recall_at_10"].items())
     for name, value in {
         "index": found["index"],
@@ -100,7 +103,12 @@ def describe_tables(found: dict[str, Any]) -> Iterator[Table | Text]:
             f"{found['fusion']}, missing modalities: {found['missing']}, "
             f"weights {_SOURCES[found['weights_from']]}"
         ),
-        "searched at": f"nprobe {point['nprobe']}, {point['k_factor']} candidates per hit",
+        "searched at": f"nprobe {point['nprobe']}, {point['k_factor']} candidates per hit"
+        + (
+            f"; against a space: nprobe {against['nprobe']}, {against['k_factor']} candidates"
+            if against
+            else ""
+        ),
         "recall@10": recall,
         "bytes per item": (
             f"{per_item['codes']} code, {per_item['derived']:,} derived files, "

@@ -2,12 +2,13 @@
 
 An index does not know its recall, and it is another one when a query asks for one space alone:
 the lists and codes were trained on all of them. So the point is chosen by the worst of the
-conditions that users really ask for: all spaces at their default weights, each alone, and all
-others against each.
+conditions that users really ask for: all spaces at their default weights, and each alone. Queries
+that are against a space have a point of their own, chosen by the worst of them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,7 @@ _K = 10
 _QUERIES = 128
 # The weight of the space that a query is against: as much as an unliked item's.
 _AGAINST = -0.5
-_K_FACTORS = (4, 6, 8, 10, 15, 20, 30, 40, 60, 80)
+_K_FACTORS = (4, 6, 8, 10, 15, 20, 30, 40, 60, 80, 120, 160)
 # Scanning a byte of 4-bit code costs a sixth of rescoring a byte of row (measured, AVX2).
 _CODE_COST = 1 / 6
 
@@ -45,21 +46,56 @@ class MeasuredPoint:
         return min(self.recall.values())
 
 
-def calibrate(
-    searcher: Searcher, plan: Plan, blocks: dict[str, slice], seed: int = 0
-) -> MeasuredPoint:
-    """Choose the cheapest point whose worst recall@10 reaches `TARGET`, or else the best there is.
+@dataclass(frozen=True)
+class Calibrated:
+    """The point of queries whose weights are positive, and that of queries that are against a
+    space: codes tell least where what is alike must be far away, so these need more candidates."""
 
-    Queries are rows of the catalog: whole, one block at a time, and with one block's sign turned;
-    each row is left out of its own answer. `blocks` is empty where spaces share dimensions. The
-    oracle is an exact scan of the rows, ties allowed.
+    toward: MeasuredPoint
+    against: MeasuredPoint | None
+    """None where there is a single space, or where spaces share dimensions."""
+
+
+def calibrate(
+    searcher: Searcher,
+    plan: Plan,
+    blocks: dict[str, slice],
+    weights: Mapping[str, float],
+    seed: int = 0,
+) -> Calibrated:
+    """Choose the cheapest points whose worst recall@10 reaches `TARGET`, or else the best.
+
+    Queries are rows of the catalog: whole and one block at a time, and with one block's sign
+    turned; each row is left out of its own answer. The oracle is an exact scan of the rows, ties
+    allowed.
+
+    Args:
+        searcher: what is measured.
+        plan: what the index is.
+        blocks: where each space lies in the rows; empty where they share dimensions.
+        weights: default weight of each space.
+        seed: chooses the rows.
     """
-    n = len(searcher.rows)
     if plan.kind == "exact":
-        return MeasuredPoint(OperatingPoint(1, 1), {"exact": 1.0})
-    conditions = _conditions(searcher, blocks, np.random.default_rng(seed))
+        return Calibrated(MeasuredPoint(OperatingPoint(1, 1), {"exact": 1.0}), None)
+    rng = np.random.default_rng(seed)
+    sample = np.sort(rng.choice(len(searcher.rows), min(4096, len(searcher.rows)), replace=False))
+    rows = searcher.rows.take(sample)
+    points = _grid(plan, len(searcher.rows), rows.shape[1])
+    toward = _cheapest(searcher, points, _measurable(searcher, _toward(rows, sample, blocks)))
+    if len(blocks) < 2:
+        return Calibrated(toward, None)
+    against = _measurable(searcher, _against(rows, sample, blocks, weights))
+    # What is enough for the harder question is at least what is enough for the other.
+    dearer = points[points.index(toward.point) :]
+    return Calibrated(toward, _cheapest(searcher, dearer, against))
+
+
+def _cheapest(
+    searcher: Searcher, points: Sequence[OperatingPoint], conditions: dict[str, Condition]
+) -> MeasuredPoint:
     best: MeasuredPoint | None = None
-    for point in _grid(plan, n, searcher.rows.take(np.array([0])).shape[1]):
+    for point in points:
         measured = _measure(searcher, point, conditions)
         if measured.worst >= TARGET:
             return measured
@@ -95,30 +131,47 @@ def _grid(plan: Plan, n: int, dimension: int) -> list[OperatingPoint]:
     return sorted(points, key=cost)
 
 
-def _conditions(
-    searcher: Searcher, blocks: dict[str, slice], rng: np.random.Generator
-) -> dict[str, Condition]:
-    """Queries (m, D), their own positions (m,), and the exact k-th best score (m,) for each."""
-    sample = np.sort(rng.choice(len(searcher.rows), min(4096, len(searcher.rows)), replace=False))
-    rows = searcher.rows.take(sample)
-    chosen: dict[str, tuple[Floats, NDArray[np.int64]]] = {
-        "all spaces": (rows[:_QUERIES], sample[:_QUERIES])
-    }
-    if len(blocks) > 1:
-        for name, where in blocks.items():
-            present = np.flatnonzero(np.any(rows[:, where] != 0, axis=1))[:_QUERIES]
-            if len(present):
-                alone = np.zeros((len(present), rows.shape[1]), dtype=np.float32)
-                alone[:, where] = rows[present, where]
-                chosen[f"{name} alone"] = (alone, sample[present])
-                against = rows[present].copy()
-                against[:, where] *= _AGAINST
-                chosen[f"against {name}"] = (against, sample[present])
-    stacked = np.concatenate([queries for queries, _ in chosen.values()])
-    own = np.concatenate([positions for _, positions in chosen.values()])
+# Queries (m, D), and the position that each is made of (m,).
+Asked = dict[str, tuple[Floats, NDArray[np.int64]]]
+
+
+def _toward(rows: Floats, positions: NDArray[np.int64], blocks: dict[str, slice]) -> Asked:
+    chosen = {"all spaces": (rows[:_QUERIES], positions[:_QUERIES])}
+    for name, where in blocks.items() if len(blocks) > 1 else ():
+        present = np.flatnonzero(np.any(rows[:, where] != 0, axis=1))[:_QUERIES]
+        if len(present):
+            alone = np.zeros((len(present), rows.shape[1]), dtype=np.float32)
+            alone[:, where] = rows[present, where]
+            chosen[f"{name} alone"] = (alone, positions[present])
+    return chosen
+
+
+def _against(
+    rows: Floats,
+    positions: NDArray[np.int64],
+    blocks: dict[str, slice],
+    weights: Mapping[str, float],
+) -> Asked:
+    """All spaces with a weight of 1 but one, which has `_AGAINST`."""
+    chosen = {}
+    for name, where in blocks.items():
+        present = np.flatnonzero(np.any(rows[:, where] != 0, axis=1))[:_QUERIES]
+        if len(present):
+            # Rows carry the square root of the default weights, queries what is left of theirs.
+            asked = rows[present].copy()
+            for other, there in blocks.items():
+                asked[:, there] *= np.float32((_AGAINST if other == name else 1) / weights[other])
+            chosen[f"against {name}"] = (asked, positions[present])
+    return chosen
+
+
+def _measurable(searcher: Searcher, asked: Asked) -> dict[str, Condition]:
+    """With the exact k-th best score (m,) for each query."""
+    stacked = np.concatenate([queries for queries, _ in asked.values()])
+    own = np.concatenate([positions for _, positions in asked.values()])
     kth = _exact_kth(searcher, stacked, own)
     conditions, start = {}, 0
-    for name, (queries, positions) in chosen.items():
+    for name, (queries, positions) in asked.items():
         conditions[name] = (queries, positions, kth[start : start + len(queries)])
         start += len(queries)
     return conditions

@@ -40,6 +40,11 @@ class Generation:
         )
         entry = manifest.index
         self.point = OperatingPoint(entry.nprobe, entry.k_factor)
+        self.against = (
+            self.point
+            if entry.against is None
+            else OperatingPoint(entry.against.nprobe, entry.against.k_factor)
+        )
         plan = Plan(entry.kind, entry.factory, entry.dimension, entry.lists, entry.code_bytes, 0)
         index = FaissIndex.deserialize(read_checked(layout, manifest, layout.INDEX), gpu=gpu)
         check_size(layout, manifest, layout.ROWS)

@@ -11,6 +11,7 @@ import numpy as np
 
 from .blocks import BlockSource
 from .fusion import ConcatFusion, Fusion
+from .fusion.transform import Floats
 from .heads import AlignedReach
 from .learning import AlignmentReport, align, groups_of
 from .learning.errors import AlignmentError, NoPairsError, OneSpaceError
@@ -23,10 +24,12 @@ from .progress import Progress, Silent
 from .rebuild import FusionError, Opened, opened_for_writing
 from .recipe import Recipe, Space
 from .spaces import kind_of_input
-from .store import Inputs
+from .store import Inputs, embedding_key
 
 # What is imputed counts less than what is there, whatever was measured.
 _MOST_STRENGTH = 0.95
+# Of an item with a hundred pictures no more teach: it is one item.
+_MOST_INPUTS = 10
 
 LEARNABLE = ("attention", "neural", "concat")
 """Fusions that `learn_fusion` learns; of `concat` the default weights."""
@@ -101,9 +104,9 @@ def _aligned(
 ) -> tuple[list[LearnedHead], dict[str, dict[str, AlignedReach]], AlignmentError | None]:
     spaces = index.recipe.spaces
     blocks = BlockSource(index.snapshot, index.recipe)
-    rows = [(row, item) for row, item in index.snapshot.scan_inputs()]
+    items = [item for _, item in index.snapshot.scan_inputs()]
     ids = [record.id for _, record in index.snapshot.scan_records()]
-    vectors = {s.name: blocks.reached(s, s.spec.item, [item for _, item in rows]) for s in spaces}
+    vectors = {space.name: blocks.reached(space, space.spec.item, items) for space in spaces}
     learned: list[LearnedHead] = []
     reaches: dict[str, dict[str, AlignedReach]] = {space.name: {} for space in spaces}
     first: AlignmentError | None = None
@@ -111,16 +114,17 @@ def _aligned(
         modality = source.spec.item
         if modality in target.fingerprints or modality in reaches[target.name]:
             continue
-        both = np.flatnonzero(vectors[source.name][1] & vectors[target.name][1])
-        contents = _contents([rows[i][1] for i in both.tolist()], source, target)
+        both = np.flatnonzero(vectors[source.name][1] & vectors[target.name][1]).tolist()
         try:
-            if not len(both):
+            if not both:
                 raise _no_pairs(source, target)
+            inputs = _inputs(index, source, items, both)
+            contents = _contents([items[i] for i in inputs.owners], source, target)
             found = align(
-                vectors[source.name][0][both],
-                vectors[target.name][0][both],
-                groups_of([ids[i] for i in both.tolist()], contents),
-                np.unique(contents[0], return_inverse=True)[1],
+                inputs.vectors,
+                vectors[target.name][0][inputs.owners],
+                groups_of([ids[i] for i in inputs.owners], contents),
+                np.unique(inputs.digests, return_inverse=True)[1],
                 seed=seed,
                 progress=progress,
             )
@@ -134,6 +138,32 @@ def _aligned(
         )
         learned.append(LearnedHead(source.name, target.name, modality, found.report, None))
     return learned, reaches, first
+
+
+@dataclass(frozen=True)
+class _PairedInputs:
+    """Single inputs of items: unit vectors (m, d), the number of the item that each is of, and its
+    content. A query brings one picture or clip, not the mean of all that an item has."""
+
+    vectors: Floats
+    owners: list[int]
+    digests: list[str]
+
+
+def _inputs(index: Opened, space: Space, items: list[Inputs], chosen: list[int]) -> _PairedInputs:
+    modality = space.spec.item
+    fingerprint = space.fingerprints[modality]
+    vectors: list[Floats] = []
+    owners: list[int] = []
+    digests: list[str] = []
+    for number in chosen:
+        for digest in items[number].hashes[modality][:_MOST_INPUTS]:
+            vector = index.snapshot.embedding(embedding_key(fingerprint, digest))
+            if vector is not None:
+                vectors.append(vector)
+                owners.append(number)
+                digests.append(digest)
+    return _PairedInputs(np.stack(vectors), owners, digests)
 
 
 def _contents(items: list[Inputs], *spaces: Space) -> list[list[str]]:

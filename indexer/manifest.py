@@ -58,6 +58,13 @@ class SpaceEntry(_Strict):
         return (*self.fingerprints, *self.heads)
 
 
+class PointEntry(_Strict):
+    """An operating point: lists scanned, and candidates rescored for each hit wanted."""
+
+    nprobe: int
+    k_factor: int
+
+
 class IndexEntry(_Strict):
     """The FAISS index and the point it is searched at."""
 
@@ -68,6 +75,8 @@ class IndexEntry(_Strict):
     code_bytes: int
     nprobe: int
     k_factor: int
+    against: PointEntry | None
+    """The point of queries that are against a space; None where all have the same."""
     recall: dict[str, float]
     """recall@10 measured at the build, for each condition."""
 

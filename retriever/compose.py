@@ -37,6 +37,11 @@ class Composed(NamedTuple):
     missing: str
 
     @property
+    def is_against(self) -> bool:
+        """Whether any weight is negative."""
+        return any(weight < 0 for terms in self.terms.values() for weight, _ in terms)
+
+    @property
     def blocks(self) -> dict[str, Floats]:
         """The unit block (d_s,) of each space that the query asks."""
         return {

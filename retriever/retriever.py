@@ -168,9 +168,9 @@ class Retriever:
         most = k + max(len(one.excluded) for one in composed)
         if any(self._scorer.rescores(one) for one in composed):
             most = max(_OVER_FETCHED * most, _LEAST_RESCORED)
-        found = self._generation.searcher.search(
-            vectors, min(most, len(self)), self._generation.point, allowed
-        )
+        generation = self._generation
+        point = generation.against if any(one.is_against for one in composed) else generation.point
+        found = generation.searcher.search(vectors, min(most, len(self)), point, allowed)
         return [self._hits(one, k, *hits) for one, hits in zip(composed, found, strict=True)]
 
     def fields(self) -> list[str]:

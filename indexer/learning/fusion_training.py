@@ -47,8 +47,9 @@ HOLES = (0.0, 0.5)
 """Ranking is judged with such shares of the items lacking a space."""
 _MOST_JUDGED = 1000
 _QUERIES_AT_ONCE = 256
-# Of what a catalog without holes loses against concatenation, this much is noise.
-_TOLERANCE = 0.002
+# Of what a catalog without holes loses against concatenation, this much is noise: two standard
+# errors of a mean over some hundred queries, nearly all of which gain all there is.
+_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
