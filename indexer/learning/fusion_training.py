@@ -1,9 +1,9 @@
 """Training of the learned fusions, by contrast and with modality dropout.
 
-InfoNCE (van den Oord et al. 2018, arXiv:1807.03748) from queries to items, half of them queries
-with relevant items and half views: items seen through a part of their spaces, which must find the
-whole. Items meet with spaces taken away at random (Neverova et al. 2014, arXiv:1501.00102), as the
-index will meet them.
+InfoNCE (van den Oord et al. 2018, arXiv:1807.03748) from queries to items: queries with relevant
+items and, for fusions that learn from them, views: items seen through a part of their spaces, which
+must find the whole. Items meet with spaces taken away at random (Neverova et al. 2014,
+arXiv:1501.00102), as the index will meet them.
 
 A good likelihood and a good ranking are not the same, so the epoch is chosen by ranking queries
 that were held out, with and without holes. Gates are prone to rank items that lack a space at the

@@ -208,8 +208,8 @@ def test_neural_finds_what_concatenation_cannot() -> None:
     data = with_holes(catalog(), 0.5)
     concat = ConcatFusion(transforms_of(dict(data.blocks)), WEIGHTS)
     asked = np.arange(300, 400)
-    # Usual: .86 against .74.
-    assert ranking(fusion, data, asked) > ranking(concat, data, asked) + 0.03
+    # Usual: .93 against .76.
+    assert ranking(fusion, data, asked) > ranking(concat, data, asked) + 0.1
     assert report.learned is not None and report.concat is not None
     assert report.learned[1] > report.concat[1]
 
