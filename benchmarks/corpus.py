@@ -76,8 +76,8 @@ def build_text(corpus: Corpus) -> Path:
         return corpus.text_index
     corpus.folder.mkdir(parents=True, exist_ok=True)
     say(f"indexing {len(corpus.rows):,} glosses (once: some minutes of encoding)")
-    with _bars() as bars:
-        build_index(corpus.rows, corpus.text_index, text="gloss", device="cpu", progress=bars)
+    with bars() as shown:
+        build_index(corpus.rows, corpus.text_index, text="gloss", device="cpu", progress=shown)
     _stamp(corpus.text_index)
     return corpus.text_index
 
@@ -89,13 +89,13 @@ def build_vector(corpus: Corpus) -> Path:
     with Retriever.open(build_text(corpus), device="cpu") as shop:
         vectors = encoder_vectors(shop, corpus)
     say(f"indexing {len(vectors):,} ready-made vectors")
-    with _bars() as bars:
+    with bars() as shown:
         build_index(
             _with_vectors(corpus, vectors),
             corpus.vector_index,
             vector="vec",
             device="cpu",
-            progress=bars,
+            progress=shown,
         )
     _stamp(corpus.vector_index)
     return corpus.vector_index
@@ -142,7 +142,7 @@ def _with_vectors(corpus: Corpus, vectors: Vectors) -> Iterator[dict[str, Any]]:
         yield {**row, "vec": vector}
 
 
-def _bars() -> AbstractContextManager[Progress]:
+def bars() -> AbstractContextManager[Progress]:
     return Bars() if progress_wanted() else nullcontext(_Lines())
 
 

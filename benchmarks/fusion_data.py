@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,8 @@ from indexer.missing import check_policy
 from indexer.progress import Silent
 from indexer.rebuild import opened_for_writing
 
-from .corpus import SEED, _bars
+from .corpus import SEED, bars
 from .datasets import cache_folder, clipart, stamps
-from .harness import say
 
 Row = dict[str, Any]
 
@@ -51,9 +50,9 @@ class Split:
             if everything.is_dir():
                 (out / "store").mkdir(parents=True)
                 shutil.copyfile(everything / "store" / "data.mdb", out / "store" / "data.mdb")
-        with _bars() as bars:
+        with bars() as shown:
             build_index(
-                list(rows), out, device="cpu", media_root=self.media_root, progress=bars, **options
+                list(rows), out, device="cpu", media_root=self.media_root, progress=shown, **options
             )
         return out
 
@@ -150,9 +149,3 @@ def mean_of(values: Iterable[float]) -> float:
     """Their mean."""
     listed: NDArray[np.float64] = np.fromiter(values, dtype=np.float64)
     return float(listed.mean())
-
-
-def told(what: str, work: Callable[[], Any]) -> Any:
-    """Say what is done, and do it."""
-    say(what)
-    return work()

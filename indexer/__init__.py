@@ -1,6 +1,7 @@
 """Catalog dump in, published index out."""
 
 from .build import BuildSummary, build_index
+from .errors import PolicyError
 from .faiss_index import wants_gpu
 from .generation import Generation, load_manifest
 from .layout import IndexLayout
@@ -13,7 +14,6 @@ from .learn import (
 )
 from .learning.weights import WeightReport
 from .manifest import Manifest, SpaceEntry
-from .missing import PolicyError
 from .opening import open_latest
 from .progress import Progress
 from .rebuild import RebuildSummary, rebuild_index

@@ -66,11 +66,6 @@ class BlockSource:
     def __len__(self) -> int:
         return self._n
 
-    def has(self, space: str) -> Bools:
-        """Which items have a block in a space, bool (n,)."""
-        found: Bools = self._has[space]
-        return found
-
     def fit(self, space: Space) -> SpaceTransform:
         """The transform of a space, fitted on a sample of its items."""
         rows = self._sampled(np.flatnonzero(self._has[space.name]))

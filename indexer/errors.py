@@ -12,6 +12,13 @@ CatalensError
 │   ├── DiskFullError
 │   ├── StoreUnavailableError    permissions, read-only file system, foreign file
 │   └── ForkedStoreError         used in a child process of the one that opened it
+├── RebuildError
+│   ├── PolicyError              no such policy for missing modalities, or not in this index
+│   ├── FusionError              no such fusion, or one that was not learned for this index
+│   ├── PoolingError             no such pooling
+│   ├── UnknownSpaceError        a space that the index does not have
+│   └── DefaultWeightError       a default weight that is no positive number up to 1000
+├── LearningError                see learning/errors.py
 └── CatalogError                 see catalog_errors.py
 """
 
@@ -66,3 +73,27 @@ class StoreUnavailableError(StoreError):
 
 class ForkedStoreError(StoreError):
     """The store was opened in the parent of this process."""
+
+
+class RebuildError(CatalensError):
+    """A generation cannot be derived as asked."""
+
+
+class PolicyError(RebuildError):
+    """A policy for missing modalities that there is not, or that this index cannot follow."""
+
+
+class FusionError(RebuildError):
+    """A fusion that there is not, or that was not learned for this index."""
+
+
+class PoolingError(RebuildError):
+    """A pooling that there is not."""
+
+
+class UnknownSpaceError(RebuildError):
+    """A space that the index does not have."""
+
+
+class DefaultWeightError(RebuildError):
+    """A default weight that is no positive number up to 1000."""

@@ -10,6 +10,7 @@ from time import monotonic
 import numpy as np
 
 from .blocks import BlockSource
+from .errors import FusionError
 from .fusion import ConcatFusion, Fusion
 from .fusion.transform import Floats
 from .heads import AlignedReach
@@ -21,7 +22,7 @@ from .learning.queries import Judged, encoded_queries, own_titles, read_judgemen
 from .learning.weights import Proposed, WeightReport, propose_weights
 from .missing import check_policy
 from .progress import Progress, Silent
-from .rebuild import FusionError, Opened, opened_for_writing
+from .rebuild import Opened, opened_for_writing
 from .recipe import Recipe, Space
 from .spaces import kind_of_input
 from .store import Inputs, embedding_key
@@ -172,13 +173,10 @@ def _contents(items: list[Inputs], *spaces: Space) -> list[list[str]]:
 
 
 def _refitted(recipe: Recipe) -> Recipe:
-    """A recipe whose heads have changed: a fusion learned with others no longer fits its means."""
-    return recipe if recipe.learned is None else replace(recipe, learned=_with_heads(recipe))
-
-
-def _with_heads(recipe: Recipe) -> Fusion:
-    """The learned fusion, with the means of exactly the modalities that now reach each space."""
-    assert recipe.learned is not None
+    """A recipe whose heads have changed: a fusion that was learned before gets the means of exactly
+    the modalities that now reach each space."""
+    if recipe.learned is None:
+        return recipe
     transforms = {}
     for space in recipe.spaces:
         transform = recipe.learned.transforms[space.name]
@@ -186,8 +184,8 @@ def _with_heads(recipe: Recipe) -> Fusion:
         known = {m: transform.means[m] for m in space.fingerprints}
         means = {**known, **dict.fromkeys(space.heads, origin)}
         transforms[space.name] = replace(transform, means=means)
-    changed: Fusion = replace(recipe.learned, transforms=transforms)  # type: ignore[type-var]
-    return changed
+    learned: Fusion = replace(recipe.learned, transforms=transforms)  # type: ignore[type-var]
+    return replace(recipe, learned=learned)
 
 
 def learn_fusion(

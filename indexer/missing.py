@@ -14,17 +14,13 @@ from __future__ import annotations
 
 from typing import Literal, cast, get_args
 
-from encoders.errors import CatalensError
+from .errors import PolicyError
 
 Policy = Literal["neutral", "impute", "renormalise", "drop"]
 POLICIES: tuple[str, ...] = get_args(Policy)
 
 MISSING, PRESENT, IMPUTED = 0, 1, 2
 """States of a block, as a generation's mask holds them."""
-
-
-class PolicyError(CatalensError):
-    """A policy for missing modalities that there is not, or that this index cannot follow."""
 
 
 def check_policy(policy: str) -> Policy:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 
-from encoders.errors import CatalensError
-
 from .derive import Derived
 from .durable import translated_os_errors
-from .errors import NotAnIndexError
+from .errors import (
+    DefaultWeightError,
+    FusionError,
+    NotAnIndexError,
+    PoolingError,
+    UnknownSpaceError,
+)
 from .faiss_index import wants_gpu
 from .fusion import FUSIONS
 from .generation import load_manifest, read_fusion, read_heads
@@ -24,18 +28,6 @@ from .progress import Progress, Silent
 from .publish import publish
 from .recipe import UNLEARNED, Recipe
 from .store import Snapshot, Store
-
-
-class FusionError(CatalensError):
-    """A fusion that there is not, or that was not learned for this index."""
-
-
-class UnknownSpaceError(CatalensError):
-    """A space that the index does not have."""
-
-
-class DefaultWeightError(CatalensError):
-    """A default weight that is no positive number up to 1000."""
 
 
 @dataclass(frozen=True)
@@ -122,19 +114,21 @@ def rebuild_index(
         fusion: `concat`, `mean`, or the learned fusion that the index has; None keeps it.
         missing: `neutral`, `impute`, `renormalise` or `drop`; None keeps it.
         weights: default weights of spaces, above 0; those not named are kept.
-        pool: `mean` or `max-similarity` per space; those not named are kept.
+        pool: `mean` or `max-similarity` per space; those not named are kept. A later build takes
+            the preset's.
         progress: told of every stage; None tells nobody.
 
     Raises:
         FusionError: no such fusion, or one that was not learned here.
         PolicyError: no such policy, or one that the fusion cannot follow.
+        PoolingError: no such pooling.
         UnknownSpaceError: a weight or pooling for a space that the index has not.
         DefaultWeightError: a weight that is no positive number.
         NotAnIndexError, IndexLockedError, CorruptIndexError, StoreError: the index itself.
     """
     started = monotonic()
-
-    def change(recipe: Recipe) -> Recipe:
+    with opened_for_writing(path) as index:
+        recipe = index.recipe
         if fusion is not None:
             recipe = _with_fusion(recipe, fusion)
         if missing is not None:
@@ -142,16 +136,9 @@ def rebuild_index(
         if weights:
             _check_weights(recipe, weights)
             recipe = recipe.with_weights(weights, "given")
-        return _with_pooling(recipe, pool) if pool else recipe
-
-    with opened_for_writing(path) as index:
-        return _summary(index, change, progress or Silent(), started)
-
-
-def _summary(
-    index: Opened, change: Callable[[Recipe], Recipe], progress: Progress, started: float
-) -> RebuildSummary:
-    derived = index.publish(change(index.recipe), progress)
+        if pool:
+            recipe = _with_pooling(recipe, pool)
+        derived = index.publish(recipe, progress or Silent())
     return RebuildSummary(
         path=index.layout.root,
         items=derived.items,
@@ -200,7 +187,7 @@ def _with_pooling(recipe: Recipe, pool: Mapping[str, str]) -> Recipe:
     _check_spaces(recipe, pool)
     for name, kind in pool.items():
         if kind not in ("mean", "max-similarity"):
-            raise FusionError(
+            raise PoolingError(
                 f"pooling of space {name!r}",
                 expected="mean or max-similarity",
                 got=repr(kind),

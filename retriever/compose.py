@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from encoders import InvalidVectorError
 from indexer import Generation, PolicyError, Snapshot, kind_of_input
 from indexer.fusion import QueryPart, unit
+from indexer.heads import AlignedReach
 from indexer.missing import PRESENT, renormalise_needs
 from indexer.pooling import pooled
 from indexer.row_parser import MAX_ID_BYTES
@@ -61,7 +62,10 @@ class Composer:
         self._encoder = encoder
         self._spaces = generation.manifest.spaces
         self._fusion = generation.fusion
-        self._heads = generation.heads
+        self._leads: dict[tuple[str, str], list[tuple[str, AlignedReach]]] = {}
+        for target, heads in generation.heads.items():
+            for modality, reach in heads.items():
+                self._leads.setdefault((reach.source, modality), []).append((target, reach))
         self._missing = generation.manifest.missing
         self._weights = generation.manifest.weights
         modalities = {kind_of_input(m) for space in self._spaces for m in space.modalities}
@@ -151,9 +155,8 @@ class Composer:
         own = {space for space, _, _ in vectors}
         for space, modality, vector in vectors:
             yield space, modality, 1.0, self._block(space, modality, vector)
-            for target, heads in self._heads.items():
-                reach = heads.get(modality)
-                if reach is not None and reach.source == space and target not in own:
+            for target, reach in self._leads.get((space, modality), ()):
+                if target not in own:
                     aligned = reach.head(vector[None])[0]
                     if aligned.any():
                         yield target, modality, reach.trust, self._block(target, modality, aligned)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import operator
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,14 @@ _OVER_FETCHED = 10
 _LEAST_RESCORED = 200
 
 
+class _Way(NamedTuple):
+    """How a query is searched: `having` are the spaces that its hits must have."""
+
+    having: tuple[str, ...]
+    rescored: bool
+    against: bool
+
+
 class Retriever:
     """An index opened for searching; safe to use from many threads.
 
@@ -57,7 +66,7 @@ class Retriever:
         self._composer = Composer(generation, snapshot, self._encoder)
         self._names = [space.spec.name for space in generation.manifest.spaces]
         self._scorer = Scorer(generation, snapshot)
-        self._selections: OrderedDict[Hashable, Selection] = OrderedDict()
+        self._selections: OrderedDict[tuple[str | None, tuple[str, ...]], Selection] = OrderedDict()
         self._lock = threading.Lock()
         self._closed = False
 
@@ -143,35 +152,41 @@ class Retriever:
         k = self._checked_k(k)
         if not queries:
             return []
-        allowed = self._allowed(where) if where is not None else None
+        if where is not None:
+            self._allowed(
+                where
+            )  # a filter that does not read is refused before anything is encoded
         composed = self._composer.compose(queries)
-        dropping = [one for one in composed if one.missing == "drop"]
-        if not dropping:
-            return self._search(composed, k, allowed)
-        # Each asks spaces of its own, so each may return other items.
-        together = iter(
-            self._search([one for one in composed if one.missing != "drop"], k, allowed)
+        # Queries that are searched in one way are searched together.
+        ways: dict[_Way, list[int]] = {}
+        for number, one in enumerate(composed):
+            ways.setdefault(self._way(one), []).append(number)
+        hits: list[list[Hit]] = [[] for _ in composed]
+        for way, numbers in ways.items():
+            together = [composed[number] for number in numbers]
+            for number, found in zip(numbers, self._search(together, k, way, where), strict=True):
+                hits[number] = found
+        return hits
+
+    def _way(self, query: Composed) -> _Way:
+        return _Way(
+            having=tuple(query.parts) if query.missing == "drop" else (),
+            rescored=self._scorer.rescores(query),
+            against=query.is_against,
         )
-        return [
-            self._search([one], k, self._having(one, where))[0]
-            if one.missing == "drop"
-            else next(together)
-            for one in composed
-        ]
 
     def _search(
-        self, composed: list[Composed], k: int, allowed: Selection | None
+        self, composed: list[Composed], k: int, way: _Way, where: str | None
     ) -> list[list[Hit]]:
-        if not composed:
-            return []
         vectors = np.concatenate([one.vector for one in composed]).reshape(len(composed), -1)
         most = k + max(len(one.excluded) for one in composed)
-        if any(self._scorer.rescores(one) for one in composed):
+        if way.rescored:
             most = max(_OVER_FETCHED * most, _LEAST_RESCORED)
         generation = self._generation
-        point = generation.against if any(one.is_against for one in composed) else generation.point
+        point = generation.against if way.against else generation.point
+        allowed = self._allowed(where, way.having) if where is not None or way.having else None
         found = generation.searcher.search(vectors, min(most, len(self)), point, allowed)
-        return [self._hits(one, k, *hits) for one, hits in zip(composed, found, strict=True)]
+        return [self._hits(one, k, way, *hits) for one, hits in zip(composed, found, strict=True)]
 
     def fields(self) -> list[str]:
         """Names of the metadata fields that `where` can filter on."""
@@ -181,6 +196,7 @@ class Retriever:
         self,
         query: Composed,
         k: int,
+        way: _Way,
         positions: NDArray[np.int64],
         scores: Floats,
         rows: Floats,
@@ -188,15 +204,14 @@ class Retriever:
         if query.excluded:
             keep = [n for n, p in enumerate(positions.tolist()) if p not in query.excluded]
             positions, scores, rows = positions[keep], scores[keep], rows[keep]
-        if self._scorer.rescores(query):
-            told = self._scorer.tell(query, positions, rows)
-            scores = np.sum([one.match.contribution for one in told.values()], axis=0)
-            order = (-scores).argsort(kind="stable")[:k]
-            positions, scores, rows = positions[order], scores[order], rows[order]
-        else:
+        if not way.rescored:
             positions, scores, rows = positions[:k], scores[:k], rows[:k]
-        told = self._scorer.tell(query, positions, rows)
-        matches = zip(*self._scorer.columns(told, query, positions), strict=True)
+        account = self._scorer.account(query, positions, rows)
+        if way.rescored:
+            scores = account.scores()
+            order = (-scores).argsort(kind="stable")[:k]
+            positions, scores, account = positions[order], scores[order], account.take(order)
+        matches = zip(*self._scorer.matches(account, query), strict=True)
         numbers = self._generation.row_numbers.take(positions)
         records = self._snapshot.records(numbers.tolist())
         names = self._names
@@ -221,18 +236,22 @@ class Retriever:
             )
         return wanted
 
-    def _allowed(self, where: str) -> Selection:
-        """Which positions pass a filter."""
-        return self._remembered(where, lambda: self._passing(where))
-
-    def _having(self, query: Composed, where: str | None) -> Selection:
-        """Which positions pass a filter and have all spaces that a query asks."""
-
-        def passing() -> NDArray[np.bool_]:
-            here = ~self._scorer.lacking(query)
-            return here if where is None else here & self._passing(where)
-
-        return self._remembered((where, *query.parts), passing)
+    def _allowed(self, where: str | None, having: tuple[str, ...] = ()) -> Selection:
+        """Which positions pass a filter and have some spaces; the last few are remembered."""
+        key = (where, having)
+        with self._lock:
+            if key in self._selections:
+                self._selections.move_to_end(key)
+                return self._selections[key]
+        passing = self._scorer.having(having)
+        if where is not None:
+            passing &= self._passing(where)
+        allowed = Selection(passing)
+        with self._lock:
+            self._selections[key] = allowed
+            while len(self._selections) > _SELECTIONS_KEPT:
+                self._selections.popitem(last=False)
+        return allowed
 
     def _passing(self, where: str) -> NDArray[np.bool_]:
         rows = np.asarray(evaluate(parse(where), self._snapshot.postings()).to_array())
@@ -240,16 +259,3 @@ class Retriever:
         passing = np.zeros(int(numbers.max()) + 1, dtype=bool)
         passing[rows] = True
         return passing[numbers]
-
-    def _remembered(self, key: Hashable, passing: Callable[[], NDArray[np.bool_]]) -> Selection:
-        """A selection; the last few are remembered."""
-        with self._lock:
-            if key in self._selections:
-                self._selections.move_to_end(key)
-                return self._selections[key]
-        allowed = Selection(passing())
-        with self._lock:
-            self._selections[key] = allowed
-            while len(self._selections) > _SELECTIONS_KEPT:
-                self._selections.popitem(last=False)
-        return allowed

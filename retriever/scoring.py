@@ -7,13 +7,14 @@ and items with several inputs of which the most similar one counts.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from indexer import Generation, Snapshot
-from indexer.fusion import Match, QueryPart
+from indexer.fusion import Match
 from indexer.missing import IMPUTED, MISSING, PRESENT
 from indexer.pooling import embeddings_of
 
@@ -35,9 +36,31 @@ class Told(NamedTuple):
     """How rows (h,) match one space that a query asks."""
 
     match: Match
-    states: States
     weights: Floats
     """float32 (h,): the weight with which the space counts."""
+
+    def take(self, order: Positions) -> Told:
+        """The same of some rows, in another order."""
+        return Told(Match(*(values[order] for values in self.match)), self.weights[order])
+
+
+class Account(NamedTuple):
+    """How rows (h,) match a query: the state of each space's block, uint8 (h, S), and what the
+    spaces that are asked say."""
+
+    states: States
+    told: dict[str, Told]
+
+    def scores(self) -> Floats:
+        """The sum of all contributions, float32 (h,)."""
+        total: Floats = np.sum([one.match.contribution for one in self.told.values()], axis=0)
+        return total
+
+    def take(self, order: Positions) -> Account:
+        """The same of some rows, in another order."""
+        return Account(
+            self.states[order], {name: one.take(order) for name, one in self.told.items()}
+        )
 
 
 class Scorer:
@@ -60,41 +83,55 @@ class Scorer:
             or not self._late.isdisjoint(query.parts)
         )
 
-    def lacking(self, query: Composed) -> NDArray[np.bool_]:
-        """Which items lack a space that a query asks, bool (n,)."""
-        asked = [self._columns[name] for name in query.parts]
-        lacking: NDArray[np.bool_] = (self._generation.states[:, asked] != PRESENT).any(axis=1)
-        return lacking
+    def having(self, spaces: Sequence[str]) -> NDArray[np.bool_]:
+        """Which items have all of some spaces, bool (n,); what is imputed they have not."""
+        columns = [self._columns[name] for name in spaces]
+        here: NDArray[np.bool_] = (self._generation.states[:, columns] == PRESENT).all(axis=1)
+        return here
 
-    def tell(self, query: Composed, positions: Positions, rows: Floats) -> dict[str, Told]:
-        """How rows (h, D) match each space that a query asks."""
+    def account(self, query: Composed, positions: Positions, rows: Floats) -> Account:
+        """How rows (h, D) match a query, space by space."""
         states = self._generation.states.take(positions, axis=0)
+        if query.missing == "neutral" and self._missing == "impute":
+            states = np.where(states == IMPUTED, np.uint8(MISSING), states)
         told = {}
         for name, part in query.parts.items():
             here = states[:, self._columns[name]]
-            if query.missing == "neutral" and self._missing == "impute":
-                here = np.where(here == IMPUTED, np.uint8(MISSING), here)
             match = self._fusion.match(part, name, rows, here)
             if name in self._late:
                 match = self._most_similar(query, name, positions, here, match)
             if self._fusion.keeps_spaces_apart and not here.all():
-                match = _blanked(match, here != MISSING)
+                match = Match(*(values * (here != MISSING) for values in match))
             weights = np.full(len(rows), part.length / part.gate, dtype=np.float32)
-            told[name] = Told(match, here, weights)
-        return _renormalised(told, query.parts) if query.missing == "renormalise" else told
+            told[name] = Told(match, weights)
+        account = Account(states, told)
+        return self._renormalised(account, query) if query.missing == "renormalise" else account
 
-    def columns(
-        self, told: dict[str, Told], query: Composed, positions: Positions
-    ) -> list[list[SpaceMatch]]:
+    def matches(self, account: Account, query: Composed) -> list[list[SpaceMatch]]:
         """For each space, how each row matches the query there."""
-        states = self._generation.states.take(positions, axis=0).T.tolist()
         columns = []
-        for name, here in zip(self._columns, states, strict=True):
-            if name in told:
-                columns.append(_matches(told[name], query.parts[name].gate))
+        for name, here in zip(self._columns, account.states.T.tolist(), strict=True):
+            if name in account.told:
+                columns.append(_matches(account.told[name], here, query.parts[name].gate))
             else:
                 columns.append([_NOT_ASKED[state] for state in here])
         return columns
+
+    def _renormalised(self, account: Account, query: Composed) -> Account:
+        """Weights divided by what those of the spaces that are there add up to, sizes alone."""
+        there = {name: account.states[:, self._columns[name]] == PRESENT for name in account.told}
+        counted = {
+            name: one.weights * query.parts[name].gate * one.match.strength * there[name]
+            for name, one in account.told.items()
+        }
+        total = np.sum(list(counted.values()), axis=0)
+        share = np.divide(1.0, total, out=np.zeros_like(total), where=total > 0)
+        told = {}
+        for name, one in account.told.items():
+            factor = share * there[name]
+            match = one.match._replace(contribution=one.match.contribution * factor)
+            told[name] = Told(match, one.weights * factor)
+        return account._replace(told=told)
 
     def _most_similar(
         self, query: Composed, name: str, positions: Positions, states: States, match: Match
@@ -119,26 +156,7 @@ class Scorer:
         return Match(contribution, similarity, match.strength)
 
 
-def _blanked(match: Match, there: NDArray[np.bool_]) -> Match:
-    return Match(match.contribution * there, match.similarity * there, match.strength * there)
-
-
-def _renormalised(told: dict[str, Told], parts: dict[str, QueryPart]) -> dict[str, Told]:
-    """Weights divided by what those of the spaces that are there add up to, sizes alone."""
-    total = sum(
-        np.abs(one.weights) * parts[name].gate * one.match.strength * (one.states == PRESENT)
-        for name, one in told.items()
-    )
-    share = np.divide(1.0, total, out=np.zeros_like(total), where=np.asarray(total) > 0)
-    found = {}
-    for name, one in told.items():
-        factor = (share * (one.states == PRESENT)).astype(np.float32)
-        match = one.match._replace(contribution=one.match.contribution * factor)
-        found[name] = Told(match, one.states, one.weights * factor)
-    return found
-
-
-def _matches(told: Told, gate: float) -> list[SpaceMatch]:
+def _matches(told: Told, states: list[int], gate: float) -> list[SpaceMatch]:
     match = told.match
     # Rows are half precision, so their blocks are unit length to about 0.0005.
     return [
@@ -149,7 +167,7 @@ def _matches(told: Told, gate: float) -> list[SpaceMatch]:
         else SpaceMatch(None, False, False, w, 0.0, c)
         for s, state, w, strength, c in zip(
             match.similarity.tolist(),
-            told.states.tolist(),
+            states,
             told.weights.tolist(),
             match.strength.tolist(),
             match.contribution.tolist(),

@@ -22,7 +22,7 @@ Terms = Mapping[str, Sequence[tuple[float, Floats]]]
 """For each space that a query asks, its weights u and unit blocks (d_s,)."""
 
 # Parts that cancel out leave some rounding: less than this in proportion to their weights.
-_NOTHING = 1e-6
+NOTHING = 1e-6
 
 
 class QueryPart(NamedTuple):
@@ -137,7 +137,7 @@ def weighted_sums(terms: Terms) -> dict[str, tuple[Floats, float]]:
         for other in shares[1:]:
             block = block + other
         length = math.sqrt(block.dot(block))
-        if length > _NOTHING:
+        if length > NOTHING:
             found[space] = (block if total == 1.0 else block * np.float32(total), length * total)
     return found
 

@@ -11,6 +11,7 @@ from safetensors.numpy import save as save_tensors
 from encoders import SpaceSpec
 
 from ..errors import CorruptIndexError
+from ..manifest import corrupt
 from .attention import AttentionFusion
 from .base import Fusion
 from .concat import ConcatFusion
@@ -56,7 +57,7 @@ def load_fusion(
     try:
         tensors = load_tensors(data)
     except Exception as error:
-        raise _corrupt(str(error)) from error
+        raise _misfit(str(error)) from error
     transforms = {
         spec.name: _transform(tensors, spec, set(modalities[spec.name]), kind) for spec in specs
     }
@@ -72,7 +73,7 @@ def load_fusion(
             {n: np.zeros((1, t.dimension), dtype=np.float32) for n, t in transforms.items()}
         )
     except (KeyError, ValueError, IndexError) as error:
-        raise _corrupt(f"{type(error).__name__}: {error}") from error
+        raise _misfit(f"{type(error).__name__}: {error}") from error
     return fusion
 
 
@@ -82,7 +83,7 @@ def _transform(
     prefix = f"mean/{spec.name}/"
     means = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
     if set(means) != modalities:
-        raise _corrupt(f"means of {sorted(means)} for space {spec.name!r}")
+        raise _misfit(f"means of {sorted(means)} for space {spec.name!r}")
     components = tensors.get(f"components/{spec.name}")
     return SpaceTransform(spec.item, means, components, is_centred(spec, kind))
 
@@ -112,10 +113,5 @@ def _fusion(
     raise ValueError(f"no fusion {kind!r}")
 
 
-def _corrupt(got: str) -> CorruptIndexError:
-    return CorruptIndexError(
-        "fusion file",
-        expected="the tensors of each space, as safetensors",
-        got=got,
-        remedy="Build the index again from the catalog; nothing needs to be encoded again.",
-    )
+def _misfit(got: str) -> CorruptIndexError:
+    return corrupt("fusion file", "the tensors of each space, as safetensors", got)

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from .base import FusedQuery, Fusion, Match, QueryPart, States, Terms, added
+from .base import NOTHING, FusedQuery, Fusion, Match, QueryPart, States, Terms, added
 from .transform import Floats, SpaceTransform
 
 
@@ -52,7 +52,7 @@ class SharedFusion(Fusion):
             for weight, block in weighted:
                 vector += np.float32(weight * gate) * self.project(name, block)
             length = float(np.linalg.norm(vector))
-            if length > 1e-6 * size * gate:
+            if length > NOTHING * size * gate:
                 parts[name] = QueryPart(slice(0, self.dimension), vector, length, gate)
         return added(parts, self.dimension)
 

@@ -14,10 +14,10 @@ from encoders import SpaceSpec
 
 Floats = NDArray[np.float32]
 
-_WIDE = 512
-_REDUCED = 256
+WIDE = 512
+REDUCED = 256
 # PCA of fewer rows than this many times the dimensions kept would fit noise.
-_ROWS_PER_COMPONENT = 4
+ROWS_PER_COMPONENT = 4
 
 
 def unit_rows(x: Floats) -> Floats:
@@ -62,8 +62,8 @@ class SpaceTransform:
         centred = spec.compare == "centred"
         components = None
         n, d = samples[spec.item].shape
-        kept = spec.reduce or (_REDUCED if centred and d > _WIDE else d)
-        if kept < d and n >= _ROWS_PER_COMPONENT * kept:
+        kept = spec.reduce or (REDUCED if centred and d > WIDE else d)
+        if kept < d and n >= ROWS_PER_COMPONENT * kept:
             components = leading_axes(samples[spec.item] - means[spec.item], kept)
         return cls(spec.item, means, components, centred)
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from encoders import Head
 
 from ..fusion import leading_axes, unit_rows
-from ..fusion.transform import _REDUCED, _ROWS_PER_COMPONENT, _WIDE
+from ..fusion.transform import REDUCED, ROWS_PER_COMPONENT, WIDE
 from ..progress import Progress
 from . import contrast
 from .errors import NoPairsError, TooFewPairsError, WeakAlignmentError
@@ -188,7 +188,7 @@ class _Pairs:
     def __init__(self, source: Floats, target: Floats, labels: Ints) -> None:
         n, d = target.shape
         centred: Floats = target - _mean(target)
-        kept = min(_REDUCED, n // _ROWS_PER_COMPONENT) if d > _WIDE else d
+        kept = min(REDUCED, n // ROWS_PER_COMPONENT) if d > WIDE else d
         axes = leading_axes(centred, kept) if kept < d else None
         self.raw = source
         self.labels = labels

@@ -24,6 +24,7 @@ from ..fusion import (
     Perceptron,
     SpaceTransform,
 )
+from ..fusion.base import NOTHING
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -37,8 +38,6 @@ NEURAL_HIDDEN = 1024
 # The perceptron begins as a small correction of the skip connection.
 _START_SHRINK = 0.1
 _DROPOUT = 0.2
-# As in `fusion.base`: shorter blocks are rounding, not questions.
-_NOTHING = 1e-6
 
 
 class Model(ABC, Generic[Made]):
@@ -78,7 +77,9 @@ class Model(ABC, Generic[Made]):
 class AttentionModel(Model[AttentionFusion]):
     """Starts as concatenation: all gates are one, because their output layers are zero.
 
-    Views teach it nothing where there are queries: an item's own block finds it, gates or not.
+    It learns from queries alone where there are any: the gate of an item that has a picture alone
+    can suit queries of text or of pictures, not both, and half a batch of views cost titles more
+    than they gave.
     """
 
     learns_from_views: ClassVar[bool] = False
@@ -112,7 +113,7 @@ class AttentionModel(Model[AttentionFusion]):
         """See `Model.queries`; there is no dropout."""
         import torch
 
-        asked = _lengths(blocks) > _NOTHING
+        asked = _lengths(blocks) > NOTHING
         # Not -inf: the rows that ask nothing would be nan.
         shares = self._query_logits(blocks).masked_fill(~asked, -1e9).softmax(dim=1)
         gates = shares * asked.sum(dim=1, keepdim=True) * asked
@@ -129,7 +130,7 @@ class AttentionModel(Model[AttentionFusion]):
         import torch
         from torch.nn.functional import normalize
 
-        asked = _lengths(blocks) > _NOTHING
+        asked = _lengths(blocks) > NOTHING
         ways = [normalize(b, dim=1) * asked[:, [s]] for s, b in enumerate(blocks)]
         return _perceptron(self._query_gates, torch.cat([*ways, _lengths(ways)], dim=1))
 
@@ -182,7 +183,7 @@ class NeuralModel(Model[NeuralFusion]):
         lengths, gates = _lengths(blocks), self._log_gates.exp()
         added = torch.zeros(len(lengths), NEURAL_DIMENSION)
         for s, block in enumerate(blocks):
-            asking = (lengths[:, s] > _NOTHING).nonzero()[:, 0]
+            asking = (lengths[:, s] > NOTHING).nonzero()[:, 0]
             length = lengths[asking, s, None]
             projected = self._project(s, block[asking] / length, draw)
             added = added.index_add(0, asking, projected * length * gates[s])

@@ -18,6 +18,7 @@ from catalens import (
     rebuild_index,
 )
 from indexer import verify_index
+from indexer.errors import FusionError
 from indexer.learning.errors import (
     JudgementsError,
     NoPairsError,
@@ -25,7 +26,6 @@ from indexer.learning.errors import (
     TooFewPairsError,
     WeakAlignmentError,
 )
-from indexer.rebuild import FusionError
 from tests.catalogs import Opened, build_toy, clustered, toy_rows
 from tests.toy_encoders import ToyEncoder
 

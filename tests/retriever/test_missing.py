@@ -11,8 +11,13 @@ import pytest
 
 from catalens import Hit, Query, Retriever, build_index, learn_alignment, rebuild_index
 from indexer import PolicyError
-from indexer.errors import NotAnIndexError
-from indexer.rebuild import DefaultWeightError, FusionError, UnknownSpaceError
+from indexer.errors import (
+    DefaultWeightError,
+    FusionError,
+    NotAnIndexError,
+    PoolingError,
+    UnknownSpaceError,
+)
 from tests.catalogs import Opened, clustered
 
 N, A, B = 600, 24, 16
@@ -230,7 +235,7 @@ def test_bad_policies_are_refused(plain: Path, tmp_path: Path) -> None:
         rebuild_index(plain, weights={"c": 1.0})
     with pytest.raises(DefaultWeightError, match="above 0"):
         rebuild_index(plain, weights={"a": -1.0})
-    with pytest.raises(FusionError, match="'median'"):
+    with pytest.raises(PoolingError, match="'median'"):
         rebuild_index(plain, pool={"a": "median"})
     with pytest.raises(NotAnIndexError):
         rebuild_index(tmp_path / "none")
