@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from time import monotonic
@@ -11,6 +11,7 @@ from typing import Any
 
 from encoders import EncoderPool, Limits, Preset, SpaceSpec, load_preset
 
+from .blocks import BlockSource
 from .catalog import Catalog, open_catalog
 from .catalog_errors import EmptyCatalogError
 from .columns import Columns
@@ -173,7 +174,8 @@ class _Build:
         ways = reaches(specs, EncoderPool(self._device, self._limits))
         store = Store.create(self._layout)
         try:
-            recipe, notes = self._recipe(store, specs, ways, choices)
+            before, notes = self._before(store)
+            recipe = self._recipe(specs, ways, choices, before)
             edition = store.begin_edition()
             encoder = ItemEncoder(
                 store,
@@ -187,15 +189,25 @@ class _Build:
             self._encode(encoder, chain(first, items))
             if encoder.counts.items == 0:
                 raise self._nothing(store, edition)
+            if before is not None:
+                # Which spaces there are shows when all items have been read.
+                with Snapshot(store.view(), Current(edition, 0, "")) as snapshot:
+                    recipe = BlockSource(snapshot, recipe).recipe
+                recipe, dropped = recipe.carried_from(before, choices.fusion)
+                notes += dropped
             return self._publish(store, edition, recipe, encoder.counts, notes)
         finally:
             store.close()
 
     def _recipe(
-        self, store: Store, specs: list[SpaceSpec], ways: list[Reach], choices: _Choices
-    ) -> tuple[Recipe, list[str]]:
-        """What to derive: what was asked for, and what an earlier build of this index learned."""
-        recipe = Recipe(
+        self,
+        specs: list[SpaceSpec],
+        ways: list[Reach],
+        choices: _Choices,
+        before: Recipe | None,
+    ) -> Recipe:
+        """What to derive, but for what was learned before."""
+        return Recipe(
             spaces=tuple(
                 Space(
                     spec=spec,
@@ -205,29 +217,24 @@ class _Build:
                 )
                 for bit, spec in enumerate(specs)
             ),
-            fusion="concat",
+            fusion=choices.fusion or "concat",
             learned=None,
-            missing="neutral",
+            missing=choices.missing or (before.missing if before else "neutral"),
             weights_from="preset",
             catalog=self._catalog_entry(),
             device=self._device,
         )
-        notes: list[str] = []
-        before = self._before(store)
-        if before is not None:
-            recipe, notes = recipe.carried_from(before)
-        if choices.fusion is not None and choices.fusion != recipe.fusion:
-            recipe = replace(recipe, fusion=choices.fusion, learned=None)
-        return replace(recipe, missing=choices.missing or recipe.missing), notes
 
-    def _before(self, store: Store) -> Recipe | None:
-        """The recipe of what is current; None where nothing is, or where it cannot be read: a
-        build is how a damaged index is mended."""
+    def _before(self, store: Store) -> tuple[Recipe | None, list[str]]:
+        """The recipe of what is current, None where nothing is or it cannot be read: a build is how
+        a damaged index is mended."""
         try:
             with store.snapshot() as snapshot:
-                return read_recipe(self._layout, snapshot)
-        except (NotAnIndexError, CorruptIndexError, UnsupportedFormatError):
-            return None
+                return read_recipe(self._layout, snapshot), []
+        except NotAnIndexError:
+            return None, []
+        except (CorruptIndexError, UnsupportedFormatError) as error:
+            return None, [f"what the index had learned, if anything, could not be read: {error}"]
 
     def _encode(self, encoder: ItemEncoder, items: Iterator[Item | Reject]) -> None:
         self._progress.start("encode", self._catalog.rows)

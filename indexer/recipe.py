@@ -81,45 +81,49 @@ class Recipe:
         )
         return replace(self, spaces=spaces, weights_from=source)
 
-    def carried_from(self, before: Recipe) -> tuple[Recipe, list[str]]:
+    def carried_from(self, before: Recipe, fusion: str | None) -> tuple[Recipe, list[str]]:
         """This recipe of a new build, with what an earlier one learned where it still fits.
+
+        Args:
+            before: the recipe of the earlier build.
+            fusion: the one that is asked for; None for that of the earlier build.
 
         Returns:
             the recipe, and what could not be kept, for people to read.
         """
+        known = {space.name: space.fingerprints for space in before.spaces}
+        here = {space.name: space.fingerprints for space in self.spaces}
         notes: list[str] = []
-        old = {space.name: space for space in before.spaces}
-        known = {name: space.fingerprints for name, space in old.items()}
-        spaces = []
-        for space in self.spaces:
-            heads = {}
-            for modality, reach in (old[space.name].heads if space.name in old else {}).items():
-                target = space.fingerprints == known.get(space.name)
-                source = next((s for s in self.spaces if s.name == reach.source), None)
-                if target and source and source.fingerprints == known.get(reach.source):
-                    heads[modality] = reach
+        kept = self
+        for space in before.spaces:
+            for modality, reach in space.heads.items():
+                if all(here.get(n) == known[n] for n in (space.name, reach.source)):
+                    kept = kept._with_head(space.name, modality, reach)
                 else:
                     notes.append(
-                        f"the head from {reach.source} to {space.name} was dropped: their encoders "
-                        "have changed; run `catalens learn alignment` again"
+                        f"the head from {reach.source} to {space.name} was dropped: the spaces or "
+                        "their encoders have changed; run `catalens learn alignment` again"
                     )
-            spaces.append(replace(space, heads=heads))
-        kept = replace(self, spaces=tuple(spaces), missing=before.missing)
-        same = [(s.name, s.fingerprints) for s in self.spaces] == [
-            (s.name, s.fingerprints) for s in before.spaces
-        ]
-        if not same:
-            if before.learned is None:
-                return replace(kept, fusion=before.fusion), notes
-            notes.append(
-                f"the learned fusion {before.fusion} was dropped: the spaces have changed; run "
-                "`catalens learn fusion` again"
-            )
-            return kept, notes
-        if before.weights_from != "preset":
+        same = list(here.items()) == list(known.items())
+        if same and before.weights_from != "preset":
             weights = {space.name: space.spec.weight for space in before.spaces}
             kept = kept.with_weights(weights, before.weights_from)
-        return replace(kept, fusion=before.fusion, learned=before.learned), notes
+        if fusion is not None and fusion != before.fusion:
+            return kept, notes
+        if before.learned is None or same:
+            return replace(kept, fusion=before.fusion, learned=before.learned), notes
+        notes.append(
+            f"the learned fusion {before.fusion} was dropped: the spaces have changed; run "
+            "`catalens learn fusion` again"
+        )
+        return kept, notes
+
+    def _with_head(self, name: str, modality: str, reach: AlignedReach) -> Recipe:
+        spaces = tuple(
+            replace(space, heads={**space.heads, modality: reach}) if space.name == name else space
+            for space in self.spaces
+        )
+        return replace(self, spaces=spaces)
 
 
 def space_entry(space: Space, *, dimension: int, coverage: int, imputed: int) -> SpaceEntry:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from catalens import (
     Query,
@@ -26,10 +28,18 @@ from indexer.learning.errors import (
     TooFewPairsError,
     WeakAlignmentError,
 )
-from tests.catalogs import Opened, build_toy, clustered, toy_rows
-from tests.toy_encoders import ToyEncoder
+from tests.catalogs import Opened, build_toy, clustered, toy_preset, toy_rows
+from tests.toy_encoders import ToyEncoder, word_vector
 
 N, A, B = 500, 24, 16
+
+
+def flat_png(values: np.ndarray) -> bytes:
+    """A picture of (h, w, 3) values between 0 and 1, each a square."""
+    pixels = (np.clip(values, 0, 1) * 255).round().astype(np.uint8)
+    out = BytesIO()
+    Image.fromarray(pixels.repeat(8, axis=0).repeat(8, axis=1)).save(out, "png")
+    return out.getvalue()
 
 
 def pair_rows(n: int = N, *, aligned: bool = True) -> list[dict[str, Any]]:
@@ -197,3 +207,70 @@ def test_mean_needs_no_learning(toy: Path, tmp_path: Path) -> None:
         hits = shop.search_many([Query(vector={"a": row["a"]}) for row in a[:50]], 5)
         assert sum(a[n]["id"] in [h.id for h in one] for n, one in enumerate(hits)) > 45
     assert verify_index(index).problems == []
+
+
+def test_columns_that_stay_empty_do_not_cost_what_was_learned(tmp_path: Path) -> None:
+    index = tmp_path / "index"
+    sound = {"name": "sound", "item": "audio", "encoders": {"audio": {"kind": "log-mel"}}}
+    preset = toy_preset()
+    preset = preset | {"spaces": [*preset["spaces"], sound]}
+    rows = [row | {"audio": None} for row in toy_rows(300)]
+    build_toy(index, rows, preset=preset)
+    learn_fusion(index, fusion="attention", judgements=judgements(tmp_path / "j.jsonl", 100))
+    summary = build_toy(index, rows, preset=preset)
+    assert summary.notes == () and Opened(index).manifest.fusion == "attention"
+
+
+def test_heads_may_be_learned_after_a_fusion(tmp_path: Path) -> None:
+    index = tmp_path / "index"
+    rows = [row | {"text": str(row["n"] % 50)} for row in pair_rows(300)]
+    preset = {
+        "name": "words",
+        "spaces": [{"name": "words", "item": "text", "encoders": {"text": {"kind": "toy-text"}}}],
+    }
+    build_index(rows, index, text="text", vector={"a": "a", "b": "b"}, preset=preset, device="cpu")
+    learn_fusion(index, fusion="neural")
+    learn_alignment(index)
+    manifest = Opened(index).manifest
+    assert manifest.fusion == "neural" and manifest.spaces[2].heads["vector:a"].source == "a"
+    assert verify_index(index).problems == []
+    with Retriever.open(index) as shop:
+        assert len(shop.search(Query(vector={"a": rows[3]["a"]}), 5)) == 5
+
+
+def test_a_shared_space_imputes_through_its_other_tower(tmp_path: Path) -> None:
+    """As text fills the pictures that items lack in a space that both reach."""
+    shared = {
+        "name": "shared",
+        "item": "image",
+        "encoders": {
+            "image": {"kind": "toy-image"},
+            "text": {"kind": "toy-text", "dimension": 48},
+        },
+    }
+    rows: list[dict[str, Any]] = [{"id": str(n), "text": f"word{n % 19}"} for n in range(200)]
+    centres = {f"word{n}": word_vector(f"word{n}", 48) for n in range(19)}
+    for n, row in enumerate(rows):
+        # A picture whose 48 values point where its word does, so that the towers agree.
+        values = centres[row["text"]] / 8 + 0.5
+        if n % 4:
+            row["image"] = flat_png(values.reshape(4, 4, 3))
+    build_toy(tmp_path / "index", rows, preset={"name": "s", "spaces": [shared]}, missing="impute")
+    opened = Opened(tmp_path / "index")
+    # Items without a picture are in no space of their own: the one space is filled by pictures.
+    assert opened.manifest.items == 150
+    words = {"name": "words", "item": "text", "encoders": {"text": {"kind": "toy-text"}}}
+    both = {"name": "s", "spaces": [words, shared]}
+    build_toy(tmp_path / "both", rows, preset=both, missing="impute")
+    opened = Opened(tmp_path / "both")
+    entry = opened.manifest.spaces[1]
+    assert (entry.coverage, entry.imputed) == (150, 50)
+    where = opened.fusion.blocks["shared"]  # type: ignore[attr-defined]
+    blocks = opened.rows[:, where]
+    lengths = np.linalg.norm(blocks, axis=1)
+    holes = np.arange(200) % 4 == 0
+    assert np.ptp(lengths[holes]) < 2e-3 and 0.5 < lengths[holes][0] < 1.0
+    # What was imputed points to the pictures of the same word.
+    nearest = (blocks[holes] @ blocks[~holes].T).argmax(axis=1)
+    found = np.flatnonzero(~holes)[nearest] % 19 == np.flatnonzero(holes) % 19
+    assert found.mean() > 0.9
