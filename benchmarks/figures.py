@@ -144,9 +144,33 @@ def _opening(figures: Mapping[str, Any]) -> dict[str, Figure]:
     return {"opening": figure}
 
 
+def _fusion(figures: Mapping[str, Any]) -> dict[str, Figure]:
+    figure, axes = plt.subplots(figsize=(7.5, 3.6))
+    for name, qualities in figures["ndcg_at_10"].items():
+        shares = [100 * float(share) for share in qualities]
+        alone = "alone" in name
+        axes.plot(
+            shares,
+            list(qualities.values()),
+            "--" if alone else "o-",
+            color=RIVAL if alone else None,
+            markersize=4,
+            label=name,
+        )
+    axes.set(
+        title="Title to its items, held out",
+        xlabel="items lacking picture or text, %",
+        ylabel="NDCG@10",
+    )
+    axes.legend(bbox_to_anchor=(1.02, 1), loc="upper left", fontsize=8)
+    figure.tight_layout()
+    return {"fusion": figure}
+
+
 _DRAWERS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Figure]]] = {
     "recall": _recall,
     "overhead": _overhead,
     "encoding": _encoding,
     "opening": _opening,
+    "fusion": _fusion,
 }

@@ -47,6 +47,7 @@ def steps(shop: Any, vectors: Vectors) -> dict[str, Callable[[int], Any]]:
     queries = [Query(vector=vector) for vector in vectors]
     composed = shop._composer.compose(queries)
     fused = np.stack([one.vector for one in composed])
+    way = shop._way(composed[0])
     _, candidates = searcher._index.search(fused, count, nprobe=point.nprobe)
     candidates = [row[row >= 0] for row in candidates]
     found = [
@@ -64,9 +65,11 @@ def steps(shop: Any, vectors: Vectors) -> dict[str, Callable[[int], Any]]:
         "read, rescore, sort": lambda q: _best(
             fused[q], candidates[q], searcher.rows.take(candidates[q]), K
         ),
-        "similarities per space (part of hits)": lambda q: shop._matches(composed[q], *found[q]),
+        "similarities per space (part of hits)": lambda q: shop._scorer.matches(
+            shop._scorer.account(composed[q], found[q][0], found[q][2]), composed[q]
+        ),
         "records, metadata (part of hits)": lambda q: shop._snapshot.records(numbers[q]),
-        "hits": lambda q: shop._hits(composed[q], K, *found[q]),
+        "hits": lambda q: shop._hits(composed[q], K, way, *found[q]),
     }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .harness import Result
 
-BENCHMARKS = ("recall", "overhead", "encoding", "opening")
+BENCHMARKS = ("recall", "overhead", "encoding", "opening", "fusion")
 """In the order they run and are shown."""
 
 
