@@ -83,8 +83,8 @@ def alignment(index: Index, seed: Seed = 0, json: Json = False) -> None:
 def fusion(
     index: Index,
     fusion: Annotated[
-        str, typer.Option(help="attention, neural, or concat: its default weights.")
-    ] = "attention",
+        str, typer.Option(help="neural, attention, or concat: its default weights.")
+    ] = "neural",
     judgements: Annotated[
         Path | None,
         typer.Option(help="JSON lines of a query and the ids relevant to it."),

@@ -79,7 +79,8 @@ def calibrate(
     if plan.kind == "exact":
         return Calibrated(MeasuredPoint(OperatingPoint(1, 1), {"exact": 1.0}), None)
     rng = np.random.default_rng(seed)
-    sample = np.sort(rng.choice(len(searcher.rows), min(4096, len(searcher.rows)), replace=False))
+    # In random order: catalogs are sorted, and their first items are of one kind.
+    sample = rng.choice(len(searcher.rows), min(4096, len(searcher.rows)), replace=False)
     rows = searcher.rows.take(sample)
     points = _grid(plan, len(searcher.rows), rows.shape[1])
     toward = _cheapest(searcher, points, _measurable(searcher, _toward(rows, sample, blocks)))
@@ -152,10 +153,13 @@ def _against(
     blocks: dict[str, slice],
     weights: Mapping[str, float],
 ) -> Asked:
-    """All spaces with a weight of 1 but one, which has `_AGAINST`."""
+    """All spaces with a weight of 1 but one, which has `_AGAINST`: asked by items that have them
+    all, where there are any. To be against a space alone is another question, and an easier one."""
     chosen = {}
-    for name, where in blocks.items():
-        present = np.flatnonzero(np.any(rows[:, where] != 0, axis=1))[:_QUERIES]
+    here = np.stack([np.any(rows[:, where] != 0, axis=1) for where in blocks.values()], axis=1)
+    whole = here.all(axis=1) if here.all(axis=1).any() else here.any(axis=1)
+    for column, name in enumerate(blocks):
+        present = np.flatnonzero(whole & here[:, column])[:_QUERIES]
         if len(present):
             # Rows carry the square root of the default weights, queries what is left of theirs.
             asked = rows[present].copy()

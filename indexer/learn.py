@@ -32,7 +32,7 @@ _MOST_STRENGTH = 0.95
 # Of an item with a hundred pictures no more teach: it is one item.
 _MOST_INPUTS = 10
 
-LEARNABLE = ("attention", "neural", "concat")
+LEARNABLE = ("neural", "attention", "concat")
 """Fusions that `learn_fusion` learns; of `concat` the default weights."""
 
 
@@ -191,7 +191,7 @@ def _refitted(recipe: Recipe) -> Recipe:
 def learn_fusion(
     path: str | Path,
     *,
-    fusion: str = "attention",
+    fusion: str = "neural",
     judgements: str | Path | None = None,
     missing: str | None = None,
     seed: int = 0,
@@ -205,7 +205,7 @@ def learn_fusion(
 
     Args:
         path: the index folder.
-        fusion: `attention`, `neural`, or `concat`, of which the default weights are learned.
+        fusion: `neural`, `attention`, or `concat`, of which the default weights are learned.
         judgements: JSON lines of {"query": text, "relevant": [ids]}.
         missing: the policy for missing modalities to learn and to switch on; None keeps it.
         seed: the same seed gives the same fusion on the same machine.
