@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .base import Encoder
 from .batching import encode_all
-from .device import resolve_device
+from .device import resolve_device, usable_cores
 from .errors import (
     CatalensError,
     DeviceError,
@@ -71,4 +71,5 @@ __all__ = [
     "read_bytes",
     "register",
     "resolve_device",
+    "usable_cores",
 ]

@@ -16,8 +16,8 @@ class Encoder(ABC):
     """A model from the inputs of one or more modalities to float32 unit vectors.
 
     Work is split in two so that decoding overlaps encoding: `prepare` runs in worker threads,
-    one input at a time, and releases the GIL where it counts; `encode` runs in one thread, on
-    batches, on the device.
+    one input at a time, and releases the GIL where it counts; `encode` runs on batches, on the
+    device, in as many threads as `calls_at_once` says.
     """
 
     kind: ClassVar[str]
@@ -31,6 +31,14 @@ class Encoder(ABC):
 
     batch_size: int = 32
     """Inputs per call of `encode` that suit the model; halved when memory runs out."""
+
+    calls_at_once: int = 1
+    """Calls of `encode` that are faster side by side than one after the other.
+
+    One where a call fills the device by itself, as on a GPU. On a CPU a call that keeps to one
+    core, with as many calls as there are cores, beats one call on all: nothing waits for the
+    slowest part of a layer.
+    """
 
     @abstractmethod
     def fingerprint(self, modality: str) -> str:

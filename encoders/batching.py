@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,8 @@ def encode_all(
 
     Inputs are sorted by `encoder.length`, the longest first: a batch is padded to its longest
     input, and running out of memory shows at the start and not after an hour. A batch that does
-    not fit is halved, and the smaller size kept for what follows.
+    not fit is halved, and the smaller size kept for what follows. `encoder.calls_at_once`
+    batches are encoded side by side.
 
     Args:
         encoder: the encoder.
@@ -41,18 +44,56 @@ def encode_all(
         raise ValueError(f"batch_size: expected 1 or more; got {size}")
     order = sorted(range(len(prepared)), key=lambda i: encoder.length(prepared[i]), reverse=True)
     result = np.empty((len(prepared), encoder.dimension), dtype=np.float32)
-    start = 0
-    while start < len(order):
-        rows = order[start : start + size]
-        vectors = _encode_or_none(encoder, modality, [prepared[row] for row in rows])
-        if vectors is not None:
-            result[rows] = vectors
-            start += len(rows)
-        elif len(rows) == 1:
-            raise out_of_memory(encoder.kind, 1)
-        else:
-            size = len(rows) // 2
+    batches = _Batches(order, size)
+
+    def work() -> None:
+        while rows := batches.take():
+            vectors = _encode_or_none(encoder, modality, [prepared[row] for row in rows])
+            if vectors is not None:
+                result[rows] = vectors
+            elif len(rows) == 1:
+                raise out_of_memory(encoder.kind, 1)
+            else:
+                batches.give_back(rows)
+
+    threads = min(encoder.calls_at_once, -(-len(order) // size))
+    if threads <= 1:
+        work()
+        return result
+    with ThreadPoolExecutor(threads, thread_name_prefix="catalens-encode") as pool:
+        running = [pool.submit(work) for _ in range(threads)]
+        try:
+            for future in running:
+                future.result()
+        finally:
+            # After a failure, or an interrupt, the others stop at their next batch.
+            batches.drop()
     return result
+
+
+class _Batches:
+    """Inputs still to be encoded, handed out batch by batch to any number of threads."""
+
+    def __init__(self, order: list[int], size: int) -> None:
+        self._rest = order[::-1]
+        self._size = size
+        self._lock = threading.Lock()
+
+    def take(self) -> list[int]:
+        """The next batch; empty when nothing is left."""
+        with self._lock:
+            return [self._rest.pop() for _ in range(min(self._size, len(self._rest)))]
+
+    def give_back(self, rows: list[int]) -> None:
+        """Return a batch that did not fit, to be taken in halves, and all after it too."""
+        with self._lock:
+            self._rest += rows[::-1]
+            self._size = min(self._size, len(rows) // 2)
+
+    def drop(self) -> None:
+        """Leave nothing to take."""
+        with self._lock:
+            self._rest.clear()
 
 
 def _encode_or_none(encoder: Encoder, modality: str, batch: list[Any]) -> Vectors | None:

@@ -79,6 +79,13 @@ def _accelerator_possible() -> bool:
     return any(Path(node).exists() for node in nodes)
 
 
+def usable_cores() -> int:
+    """Cores that this process may run on, or fewer where OMP_NUM_THREADS says so."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(allowed or 1, int(asked)) if asked.isdecimal() and int(asked) else allowed or 1
+
+
 def precision(device: str) -> torch.dtype:
     """Return the float type for a model on a resolved device: half on GPUs, float32 on the CPU.
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from .base import Encoder
-from .device import inference, resolve_device
+from .device import inference, resolve_device, usable_cores
 from .errors import ModelLoadError
 from .fingerprint import fingerprint
 from .limits import Limits
@@ -53,6 +53,7 @@ class SentenceEncoder(Encoder):
         if plan is not None:
             self._model = _OnnxModel(plan)
             self.batch_size = 16
+            self.calls_at_once = usable_cores()
         else:
             self._model = _TorchModel(self.folder, self.device)
             self.batch_size = 32 if self.device == "cpu" else 256
@@ -105,6 +106,8 @@ class _OnnxModel:
             self._tokenizer.no_padding()
             settings = onnxruntime.SessionOptions()
             settings.log_severity_level = 3
+            # A call works on one core: `calls_at_once` of them run side by side.
+            settings.intra_op_num_threads = 1
             self._session = onnxruntime.InferenceSession(
                 str(plan.model), settings, providers=["CPUExecutionProvider"]
             )

@@ -9,7 +9,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from encoders import EncoderPool, Limits, Preset, SpaceSpec, load_preset
+from encoders import EncoderPool, Limits, Preset, SpaceSpec, load_preset, usable_cores
 
 from .blocks import BlockSource
 from .catalog import Catalog, open_catalog
@@ -23,7 +23,7 @@ from .errors import (
     OutputFolderError,
     UnsupportedFormatError,
 )
-from .faiss_index import usable_cores, wants_gpu
+from .faiss_index import wants_gpu
 from .items import Item, Reject
 from .layout import IndexLayout
 from .lock import writer_lock

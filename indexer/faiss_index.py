@@ -9,7 +9,6 @@ only choose candidates; scores come from the exact rows (`searcher.py`).
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from encoders import usable_cores
 from encoders.errors import DeviceError
 
 from .errors import CorruptIndexError
@@ -92,13 +92,6 @@ def _gpu_code(dimension: int, starts: Sequence[int]) -> tuple[int, int]:
         width *= 2
     # So many dimensions, so oddly cut: wide sub-vectors that straddle, which rescoring mends.
     return _GPU_SUBQUANTIZERS[-1], -(-dimension // _GPU_SUBQUANTIZERS[-1])
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on, or fewer where OMP_NUM_THREADS says so."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return min(allowed or 1, int(asked)) if asked.isdecimal() and int(asked) else allowed or 1
 
 
 def gpu_count() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -115,3 +116,40 @@ def test_unit_rows() -> None:
             unit_rows([[1, 0], [bad, 0]], rows=2, dimension=2, kind="x")
     with pytest.raises(EncoderError, match="not all zero"):
         unit_rows([[0, 0]], rows=1, dimension=2, kind="x")
+
+
+class Slow(Angles):
+    """Two calls at once, which meet in the middle: each waits for the other to have come."""
+
+    calls_at_once = 2
+
+    def __init__(self) -> None:
+        super().__init__(fits=16)
+        self.meeting = threading.Barrier(2)
+
+    def _encode(self, modality: str, prepared: Sequence[Any]) -> Any:
+        self.meeting.wait(timeout=30)
+        return super()._encode(modality, prepared)
+
+
+def test_calls_run_side_by_side_and_order_is_kept() -> None:
+    encoder = Slow()
+    texts = TEXTS[:96]  # six batches: the barrier needs pairs
+    np.testing.assert_allclose(encode_all(encoder, "text", texts), EXPECTED[:96], atol=1e-6)
+    assert sorted(encoder.sizes) == [16] * 6
+
+
+@pytest.mark.parametrize("error", MEMORY_ERRORS, ids=lambda error: type(error).__name__)
+def test_batches_halve_until_they_fit_side_by_side(error: Exception) -> None:
+    encoder = Angles(fits=3, error=error)
+    encoder.calls_at_once = 3
+    np.testing.assert_allclose(encode_all(encoder, "text", TEXTS), EXPECTED, atol=1e-6)
+    assert max(len(batch) for batch in encoder.batches) <= 3
+
+
+def test_a_failure_side_by_side_stops_the_others_and_reaches_the_caller() -> None:
+    encoder = Angles(fits=0, error=RuntimeError("shape mismatch"))
+    encoder.calls_at_once = 2
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        encode_all(encoder, "text", TEXTS, batch_size=1)
+    assert len(encoder.sizes) < len(TEXTS)

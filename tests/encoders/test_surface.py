@@ -44,6 +44,7 @@ SURFACE = [
     "read_bytes",
     "register",
     "resolve_device",
+    "usable_cores",
 ]
 
 
