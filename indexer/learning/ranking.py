@@ -10,11 +10,17 @@ from numpy.typing import NDArray
 from .groups import Ints
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 
 def ndcg_at(scores: Floats, relevant: Sequence[Ints], k: int = 10) -> float:
-    """Mean normalised discounted cumulative gain of the first k items.
+    """Mean over the queries of `ndcg_each`; 0 where there are no queries."""
+    return float(ndcg_each(scores, relevant, k).mean()) if len(scores) else 0.0
+
+
+def ndcg_each(scores: Floats, relevant: Sequence[Ints], k: int = 10) -> Doubles:
+    """Normalised discounted cumulative gain of the first k items.
 
     A relevant item at rank r, from 1, gains 1 / log2(r + 1), and a query's gains are divided by
     the most that its relevant items could gain (Järvelin and Kekäläinen 2002, "Cumulated
@@ -27,7 +33,7 @@ def ndcg_at(scores: Floats, relevant: Sequence[Ints], k: int = 10) -> float:
         k: how many items are looked at.
 
     Returns:
-        The mean over the queries, between 0 and 1; 0 where there are no queries.
+        float64 array with shape (m,), between 0 and 1.
 
     Raises:
         ValueError: there are not as many lists as queries.
@@ -37,7 +43,7 @@ def ndcg_at(scores: Floats, relevant: Sequence[Ints], k: int = 10) -> float:
         raise ValueError(f"{len(relevant)} lists of relevant items for {m} queries")
     k = min(k, n)
     if not m or not k:
-        return 0.0
+        return np.zeros(m)
     counts = np.array([len(items) for items in relevant])
     is_relevant = np.zeros((m, n), dtype=bool)
     is_relevant[np.repeat(np.arange(m), counts), np.concatenate(relevant).astype(np.int64)] = True
@@ -45,7 +51,8 @@ def ndcg_at(scores: Floats, relevant: Sequence[Ints], k: int = 10) -> float:
     gains = np.take_along_axis(is_relevant, _first(scores, k), axis=1) @ discounts
     # With no relevant item there is nothing to gain, and the quotient is 0 whatever divides it.
     ideal = np.cumsum(discounts)[np.clip(counts, 1, k) - 1]
-    return float((gains / ideal).mean())
+    each: Doubles = gains / ideal
+    return each
 
 
 def _first(scores: Floats, k: int) -> Ints:
