@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalens import Query, Retriever
-from indexer.searcher import _best
 
 from .corpus import SEED, Corpus, build_text, build_vector, encode_queries, load_corpus
 from .harness import (
@@ -48,25 +47,21 @@ def steps(shop: Any, vectors: Vectors) -> dict[str, Callable[[int], Any]]:
     composed = shop._composer.compose(queries)
     fused = np.stack([one.vector for one in composed])
     way = shop._way(composed[0])
-    _, candidates = searcher._index.search(fused, count, nprobe=point.nprobe)
-    candidates = [row[row >= 0] for row in candidates]
-    found = [
-        _best(query, positions, searcher.rows.take(positions), K)
-        for query, positions in zip(fused, candidates, strict=True)
-    ]
-    numbers = [generation.row_numbers[positions].tolist() for positions, _, _ in found]
+    searcher.rows.check()
+    found = searcher.search(fused, K, point)
+    rows = [searcher.rows.take(positions) for positions, _ in found]
+    numbers = [generation.row_numbers[positions].tolist() for positions, _ in found]
     return {
         "query object (made before, not counted)": lambda q: Query(vector=vectors[q]),
         "compose": lambda q: shop._composer.compose([queries[q]]),
-        "candidates (FAISS and its wrapper)": lambda q: searcher._index.search(
+        "codes alone (part of the next)": lambda q: searcher._index.search(
             fused[q : q + 1], count, nprobe=point.nprobe
         ),
-        "read candidate rows (part of the next)": lambda q: searcher.rows.take(candidates[q]),
-        "read, rescore, sort": lambda q: _best(
-            fused[q], candidates[q], searcher.rows.take(candidates[q]), K
+        "codes and rows, FAISS and its wrappers": lambda q: searcher.search(
+            fused[q : q + 1], K, point
         ),
         "similarities per space (part of hits)": lambda q: shop._scorer.matches(
-            shop._scorer.account(composed[q], found[q][0], found[q][2]), composed[q]
+            shop._scorer.account(composed[q], found[q][0], rows[q]), composed[q]
         ),
         "records, metadata (part of hits)": lambda q: shop._snapshot.records(numbers[q]),
         "hits": lambda q: shop._hits(composed[q], K, way, *found[q]),
@@ -76,16 +71,18 @@ def steps(shop: Any, vectors: Vectors) -> dict[str, Callable[[int], Any]]:
 def bare_call(shop: Any, vectors: Vectors) -> Callable[[int], Any]:
     """The FAISS call that a search makes, with nothing of ours around it."""
     generation = shop._generation
-    index, point = generation.searcher._index._cpu, generation.point
-    count = point.candidates(K)
+    index, point = generation.searcher._index, generation.point
     fused = np.stack(
         [one.vector for one in shop._composer.compose([Query(vector=v) for v in vectors])]
     )
-    if isinstance(index, faiss.IndexFlat):
-        return lambda q: index.search(fused[q : q + 1], K)
-    parameters: Any = faiss.SearchParametersIVF()
-    parameters.nprobe = point.nprobe
-    return lambda q: index.search(fused[q : q + 1], count, params=parameters)
+    generation.searcher.rows.check()
+    if index._refined is None:
+        return lambda q: index._rows.search(fused[q : q + 1], K)
+    parameters: Any = faiss.IndexRefineSearchParameters(
+        k_factor=point.candidates(K) / K,
+        base_index_params=faiss.SearchParametersIVF(nprobe=point.nprobe),
+    )
+    return lambda q: index._refined.search(fused[q : q + 1], K, params=parameters)
 
 
 def compare(shop: Retriever, vectors: Vectors) -> tuple[dict[str, Timings], dict[str, Timings]]:

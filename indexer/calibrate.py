@@ -201,7 +201,7 @@ def _recall(
 ) -> float:
     """Share of the k best that are found; a score as good as the k-th counts (ties)."""
     found = 0
-    for (positions, scores, _), mine, bound in zip(
+    for (positions, scores), mine, bound in zip(
         searcher.search(queries, _K + 1, point), own, kth, strict=True
     ):
         others = scores[positions != mine][:_K]

@@ -135,6 +135,8 @@ class Deriver:
         return files, states
 
     def _build_index(self, plan: Plan, rows: Rows, *, gpu: bool) -> FaissIndex:
+        if plan.kind == "exact":
+            return FaissIndex.train(plan, rows.take(np.arange(1)), gpu=gpu)  # the rows are all
         self._progress.start("train index", 1)
         positions = np.arange(self._n)
         if plan.train_rows < self._n:

@@ -3,7 +3,8 @@
 Small catalogs get an exact index. From `EXACT_BELOW` rows on it is IVF-PQ: spherical k-means
 lists, 4-bit product codes of four dimensions each, scanned in registers ("fast scan", Andre et
 al. 2015, arXiv:1704.07355); on a GPU 8-bit codes, which is what FAISS's GPU indexes have. Codes
-only choose candidates; scores come from the exact rows (`searcher.py`).
+only choose candidates; scores come from the rows, which FAISS reads where they are mapped from
+disk: an exact index is nothing but those, and holds no vectors of its own.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from .errors import CorruptIndexError
 from .fusion import BLOCK_ALIGNMENT
 
 Floats = NDArray[np.float32]
+Halves = NDArray[np.float16]
 Positions = NDArray[np.int64]
 
 EXACT_BELOW = 5_000
@@ -69,7 +71,7 @@ class Plan:
             gpu: whether the index must be one that FAISS can clone to a GPU.
         """
         if n < EXACT_BELOW:
-            return cls("exact", "Flat", dimension, 1, 4 * dimension, 0)
+            return cls("exact", "SQfp16", dimension, 1, 2 * dimension, 0)
         # About 1.5 sqrt(n) lists, a power of two: coarse search and list scan cost the same.
         lists = 1 << round(np.log2(1.5 * np.sqrt(n)))
         train = min(n, max(_MIN_TRAIN, _TRAIN_PER_LIST * lists))
@@ -121,8 +123,11 @@ class FaissIndex:
 
     def __init__(self, index: Any, *, gpu: bool) -> None:
         self._cpu = index
-        self._gpu = _to_gpu(index) if gpu else None
-        self._unfiltered: dict[int, Any] = {}
+        self._gpu = _to_gpu(index) if gpu and _has_lists(index) else None
+        self._unfiltered: dict[tuple[int, float], Any] = {}
+        # Set by `map_rows`.
+        self._rows: Any = None
+        self._refined: Any = None
 
     @classmethod
     def train(cls, plan: Plan, sample: Floats, *, gpu: bool) -> FaissIndex:
@@ -150,6 +155,31 @@ class FaissIndex:
     def add(self, vectors: Floats) -> None:
         """Append float32 (m, D) at the next positions."""
         self._active.add(self._padded(vectors))
+
+    def map_rows(self, halves: Halves) -> None:
+        """Take scores from these rows, float16 (n, D), where they are: nothing is copied, and the
+        caller keeps them alive. An exact index has no others."""
+        faiss = _faiss()
+
+        if halves.shape[1] != self._cpu.d:
+            return  # padded for a GPU: whoever searches scores for himself
+        rows = faiss.IndexScalarQuantizer(
+            halves.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+        )
+        # The owner, a handle that keeps memory alive, is that of the empty vector: none.
+        rows.codes = faiss.MaybeOwnedVectorUInt8.create_view(
+            faiss.swig_ptr(halves.view(np.uint8).reshape(-1)), halves.nbytes, rows.codes.owner
+        )
+        rows.ntotal = len(halves)
+        self._rows = rows
+        if _has_lists(self._cpu):
+            if self._gpu is None:
+                self._refined = faiss.IndexRefine(self._cpu, rows)
+
+    @property
+    def scores_rows(self) -> bool:
+        """Whether `search_rows` and `scan_rows` can be asked."""
+        return self._refined is not None or not _has_lists(self._cpu)
 
     def _padded(self, vectors: Floats) -> Floats:
         missing = int(self._cpu.d) - vectors.shape[1]
@@ -202,21 +232,43 @@ class FaissIndex:
             approximate scores float32 (m, k) in descending order and positions int64 (m, k),
             -1 where fewer were found.
         """
-        faiss = _faiss()
-
         index = self._active
         if self._gpu is not None and (bits is not None or max(k, nprobe) > GPU_MAX_K):
             index = self._on_cpu()  # GPU indexes ignore selectors and bound k and nprobe
-        parameters = self._unfiltered.get(nprobe) if bits is None else None
-        if parameters is None:
-            parameters = self._parameters(nprobe, bits)
-            if bits is None:
-                self._unfiltered[nprobe] = parameters
+        return self._search(index, self._padded(queries), k, self._parameters(nprobe, 0.0, bits))
+
+    def search_rows(
+        self,
+        queries: Floats,
+        k: int,
+        *,
+        candidates: int,
+        nprobe: int,
+        bits: NDArray[np.uint8] | None = None,
+    ) -> tuple[Floats, Positions]:
+        """The k best rows among the candidates that codes choose: `search`, with exact scores."""
+        # FAISS multiplies and cuts off: half a candidate more makes up for rounding.
+        parameters = self._parameters(nprobe, (max(candidates, k) + 0.5) / k, bits)
+        return self._search(self._refined, queries, k, parameters)
+
+    def scan_rows(
+        self, queries: Floats, k: int, bits: NDArray[np.uint8] | None = None
+    ) -> tuple[Floats, Positions]:
+        """The k best of all rows, or of those that may be returned: as `search`, exact."""
+        faiss = _faiss()
+        selector = None if bits is None else faiss.IDSelectorBitmap(bits)
+        parameters = faiss.SearchParameters(sel=selector)
+        return self._search(self._rows, queries, k, parameters)
+
+    def _search(
+        self, index: Any, queries: Floats, k: int, parameters: Any
+    ) -> tuple[Floats, Positions]:
+        faiss = _faiss()
         # Threads cost a single query more than they bring.
         threads = 1 if len(queries) < 8 else usable_cores()
         if faiss.omp_get_max_threads() != threads:
             faiss.omp_set_num_threads(threads)
-        scores, positions = index.search(self._padded(queries), k, params=parameters)
+        scores, positions = index.search(queries, k, params=parameters)
         return scores, positions
 
     @property
@@ -241,14 +293,30 @@ class FaissIndex:
         _, order = self._on_cpu().quantizer.search(self._padded(queries), self.lists)
         return np.asarray(order)
 
-    def _parameters(self, nprobe: int, bits: NDArray[np.uint8] | None) -> Any:
-        """Parameters of the class of this index: of another, FAISS ignores them without a word."""
+    def _parameters(
+        self, nprobe: int, k_factor: float, bits: NDArray[np.uint8] | None = None
+    ) -> Any:
+        """Parameters of the class of the index that is searched, nested where indexes are: those of
+        another class FAISS ignores without a word. With a `k_factor` they are for rescoring."""
         faiss = _faiss()
+        known = self._unfiltered.get((nprobe, k_factor)) if bits is None else None
+        if known is not None:
+            return known
         # The selector keeps a pointer to the bits, not a reference: the caller keeps them alive.
         selector = None if bits is None else faiss.IDSelectorBitmap(bits)
-        if isinstance(self._cpu, faiss.IndexFlat):
-            return faiss.SearchParameters(sel=selector)
-        return faiss.SearchParametersIVF(sel=selector, nprobe=nprobe)
+        parameters: Any = faiss.SearchParametersIVF(sel=selector, nprobe=nprobe)
+        if k_factor:
+            parameters = faiss.IndexRefineSearchParameters(
+                k_factor=k_factor, base_index_params=parameters
+            )
+        if bits is None:
+            self._unfiltered[nprobe, k_factor] = parameters
+        return parameters
+
+
+def _has_lists(index: Any) -> bool:
+    """Whether an index is IVF, and not the exact one."""
+    return hasattr(index, "nlist")
 
 
 def _to_gpu(index: Any) -> Any:

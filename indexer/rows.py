@@ -88,13 +88,33 @@ class Rows:
     def __len__(self) -> int:
         return len(self._halves)
 
+    @property
+    def halves(self) -> Halves:
+        """All rows as they are on disk: float16 (n, dimension), mapped, not checked."""
+        return self._halves
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether every block was checked since the rows were opened, and is sound."""
+        return self._swept == len(self._checked)
+
+    def check(self, blocks: int | None = None) -> bool:
+        """Check some more blocks, from the front on, or all that are left; return `is_checked`.
+
+        Damage stops it and raises nothing: only who asks for a damaged row is told.
+        """
+        end = len(self._checked) if blocks is None else self._swept + blocks
+        while self._swept < min(end, len(self._checked)) and self._is_sound(self._swept):
+            self._swept += 1
+        return self.is_checked
+
     def take(self, positions: Positions) -> Floats:
         """Rows at int64 positions (m,), as float32 (m, dimension).
 
         Raises:
             CorruptIndexError: a block's checksum does not match.
         """
-        if self._swept < len(self._checked):
+        if not self.is_checked:
             blocks = positions // ROWS_PER_BLOCK
             if not self._checked.take(blocks).all():
                 self._check_all(np.unique(blocks[~self._checked[blocks]]))
@@ -117,10 +137,7 @@ class Rows:
                     got="another: bits have flipped on disk",
                     remedy="Build the index again from the catalog; nothing is encoded again.",
                 )
-        for _ in blocks:
-            if self._swept == len(self._checked) or not self._is_sound(self._swept):
-                break
-            self._swept += 1
+        self.check(len(blocks))
 
     def _is_sound(self, block: int) -> bool:
         if not self._checked[block]:

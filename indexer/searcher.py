@@ -1,4 +1,9 @@
-"""Candidates by codes, scores by exact rows: the search plan of a generation."""
+"""Candidates by codes, scores by exact rows: the search plan of a generation.
+
+FAISS scores rows in place, but cannot check them. So until every block of the rows was checked
+once, which takes some dozens of queries or one batch, candidates are scored here, from rows that
+are checked as they are read.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +18,20 @@ from .rows import Rows
 Floats = NDArray[np.float32]
 Positions = NDArray[np.int64]
 Allowed = NDArray[np.bool_]
+Found = tuple[Positions, Floats]
+"""Positions int64 (h,) and their scores float32 (h,), the best first."""
 
-# Up to this many allowed rows are scored without the index: 2 to 3 milliseconds at 384
-# dimensions. Codes tell neighbours apart; among rows that are all far away, which a filter may
-# well leave, they tell little.
+# Up to this many allowed rows are scored without codes: half a millisecond at 384 dimensions.
+# Codes tell neighbours apart; among rows that are all far away, which a filter may well leave, they
+# tell little.
 _EXACT_SELECTION = 8192
 # Beyond that, so many times the candidates are rescored, for the same reason.
 _FILTERED_CANDIDATES = 4
 # Under a filter, so many allowed rows are scanned at least: less than a millisecond of codes.
 _MIN_SCANNED = 25_000
 _CHUNK = 4096
+# One row in this many allowed: then reading just those beats asking each row whether it is.
+_SPARSE = 256
 _MIN_CANDIDATES = 40
 
 
@@ -65,10 +74,11 @@ class Searcher:
         self.rows = rows
         self._index = index
         self._plan = plan
+        index.map_rows(rows.halves)
 
     def search(
         self, queries: Floats, k: int, point: OperatingPoint, selection: Selection | None = None
-    ) -> list[tuple[Positions, Floats, Floats]]:
+    ) -> list[Found]:
         """The k best rows for each query.
 
         Args:
@@ -79,27 +89,33 @@ class Searcher:
 
         Returns:
             for each query: positions int64 (h,), exact scores float32 (h,) in descending order,
-            ties by position, and the rows float32 (h, D) themselves; h is k, or all that may be
-            returned where those are fewer.
+            ties by position; h is k, or all that may be returned where those are fewer.
+
+        Raises:
+            CorruptIndexError: a row that is needed is not what was written.
         """
         passing = len(self.rows) if selection is None else len(selection)
-        if selection is not None and passing <= max(_EXACT_SELECTION, k):
-            return [self._exact(query, k, selection) for query in queries]
-        count = k if self._plan.kind == "exact" else point.candidates(k)
+        k = min(k, passing)
+        if self._plan.kind == "exact" or (
+            selection is not None and passing <= max(_EXACT_SELECTION, k)
+        ):
+            return self._exact(queries, k, selection)
+        count = point.candidates(k)
         count = min(count if selection is None else count * _FILTERED_CANDIDATES, passing)
         nprobe = self._nprobe(queries, count, point, selection)
         bits = None if selection is None else selection.bits
-        _, found = self._index.search(queries, count, nprobe=nprobe, bits=bits)
-        hits = []
-        for query, row in zip(queries, found, strict=True):
-            # In ascending order they are read from disk in order, and ties keep it.
-            positions = row if row[-1] >= 0 else row[row >= 0]
-            positions.sort()
-            if len(positions) < min(k, passing):
-                hits.append(self._exact(query, k, selection))
-            else:
-                hits.append(_best(query, positions, self.rows.take(positions), k))
-        return hits
+        if self._index.scores_rows and self.rows.check(len(queries) * count):
+            scores, found = self._index.search_rows(
+                queries, k, candidates=count, nprobe=nprobe, bits=bits
+            )
+            hits = _in_order(scores, found)
+        else:
+            _, found = self._index.search(queries, count, nprobe=nprobe, bits=bits)
+            hits = [self._best(*one, k) for one in zip(queries, found, strict=True)]
+        return [
+            one if len(one[0]) == k else self._exact(queries[n : n + 1], k, selection)[0]
+            for n, one in enumerate(hits)
+        ]
 
     def _nprobe(
         self, queries: Floats, count: int, point: OperatingPoint, selection: Selection | None
@@ -121,27 +137,42 @@ class Searcher:
         )
         return int((held < wanted).sum(axis=1).max()) + 1
 
-    def _exact(
-        self, query: Floats, k: int, selection: Selection | None
-    ) -> tuple[Positions, Floats, Floats]:
-        """The k best of all that may be returned, without the index; memory bounded by chunks."""
+    def _exact(self, queries: Floats, k: int, selection: Selection | None) -> list[Found]:
+        """The k best of all that may be returned, without codes."""
+        sparse = selection is not None and len(self.rows) > _SPARSE * len(selection)
+        if k and not sparse and self._index.scores_rows and self.rows.check():
+            bits = None if selection is None else selection.bits
+            return _in_order(*self._index.scan_rows(queries, k, bits))
         every = np.arange(len(self.rows)) if selection is None else selection.positions
-        best = []
-        for start in range(0, max(len(every), 1), _CHUNK):
-            positions = every[start : start + _CHUNK]
-            best.append(_best(query, positions, self.rows.take(positions), k))
-        if len(best) == 1:
-            return best[0]
-        positions, _, rows = (np.concatenate(parts) for parts in zip(*best, strict=True))
-        order = positions.argsort()
-        return _best(query, positions[order], rows[order], k)
+        return [self._best_of(query, every, k) for query in queries]
+
+    def _best_of(self, query: Floats, every: Positions, k: int) -> Found:
+        """The k best of these, memory bounded by chunks."""
+        best = [
+            self._best(query, every[start : start + _CHUNK], k)
+            for start in range(0, max(len(every), 1), _CHUNK)
+        ]
+        positions, scores = (np.concatenate(parts) for parts in zip(*best, strict=True))
+        order = np.lexsort((positions, -scores))[:k]
+        return positions[order], scores[order]
+
+    def _best(self, query: Floats, candidates: Positions, k: int) -> Found:
+        """Score candidates, those that are -1 left out."""
+        # In ascending order they are read from disk in order, and ties keep it.
+        positions = np.sort(candidates[candidates >= 0])
+        # Not `rows @ query`: BLAS adds up the last rows in another order, and equal rows would
+        # differ.
+        scores: Floats = np.vecdot(self.rows.take(positions), query)
+        order = (-scores).argsort(kind="stable")[:k]
+        return positions.take(order), scores.take(order)
 
 
-def _best(
-    query: Floats, positions: Positions, rows: Floats, k: int
-) -> tuple[Positions, Floats, Floats]:
-    """Score rows exactly; positions must come in ascending order where scores may tie."""
-    # Not `rows @ query`: BLAS adds up the last rows in another order, and equal rows would differ.
-    scores: Floats = np.vecdot(rows, query)
-    order = (-scores).argsort(kind="stable")[:k]
-    return positions.take(order), scores.take(order), rows.take(order, axis=0)
+def _in_order(scores: Floats, found: Positions) -> list[Found]:
+    """What FAISS found (m, k) for each query: -1 left out, ties by position."""
+    if (scores[:, 1:] == scores[:, :-1]).any():
+        order = np.lexsort((found, -scores), axis=1)
+        scores = np.take_along_axis(scores, order, axis=1)
+        found = np.take_along_axis(found, order, axis=1)
+    if (found >= 0).all():
+        return list(zip(found, scores, strict=True))
+    return [(f[f >= 0], s[f >= 0]) for f, s in zip(found, scores, strict=True)]

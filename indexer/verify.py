@@ -232,7 +232,7 @@ class _Items:
             position not in found
             # Equal items may crowd each other out: as good as the last one is found.
             and (len(found) < within or abs(own - scores[-1]) > tolerance)
-            for (found, scores, _), position, own, tolerance in zip(
+            for (found, scores), position, own, tolerance in zip(
                 hits, self.positions, self.own, self.tolerance, strict=True
             )
         ]

@@ -199,13 +199,13 @@ class Retriever:
         way: _Way,
         positions: NDArray[np.int64],
         scores: Floats,
-        rows: Floats,
     ) -> list[Hit]:
         if query.excluded:
             keep = [n for n, p in enumerate(positions.tolist()) if p not in query.excluded]
-            positions, scores, rows = positions[keep], scores[keep], rows[keep]
+            positions, scores = positions[keep], scores[keep]
         if not way.rescored:
-            positions, scores, rows = positions[:k], scores[:k], rows[:k]
+            positions, scores = positions[:k], scores[:k]
+        rows = self._generation.searcher.rows.take(positions)
         account = self._scorer.account(query, positions, rows)
         if way.rescored:
             scores = account.scores()

@@ -15,6 +15,7 @@ from indexer import IndexLayout, Store, verify_index
 from indexer.catalog_errors import EmptyCatalogError, RejectedRowError
 from indexer.encode import _FIRST_BATCH
 from indexer.errors import IndexLockedError, OutputFolderError
+from indexer.faiss_index import EXACT_BELOW
 from tests.catalogs import Opened, build_toy, build_vectors, clustered, toy_preset, toy_rows
 from tests.processes import run_python, start_python
 from tests.stopping import StopAfter, StoppedError
@@ -90,23 +91,30 @@ def test_interrupted_build_goes_on_where_it_was(tmp_path: Path, steps: int) -> N
 
 
 @pytest.mark.parametrize(
-    "stage", ["fit spaces", "fuse", "train index", "add to index", "measure recall"]
+    ("stage", "n"),
+    [
+        ("fit spaces", 40),
+        ("fuse", 40),
+        ("measure recall", 40),
+        ("train index", EXACT_BELOW),
+        ("add to index", EXACT_BELOW),
+    ],
 )
-def test_rebuild_stopped_late_leaves_the_old_index(tmp_path: Path, stage: str) -> None:
+def test_rebuild_stopped_late_leaves_the_old_index(tmp_path: Path, stage: str, n: int) -> None:
     build_toy(tmp_path / "index", toy_rows(40))
     encoded()
     with pytest.raises(StoppedError):
-        build_toy(tmp_path / "index", toy_rows(60), progress=StopAfter(stage, -1))
+        build_toy(tmp_path / "index", toy_rows(n + 20), progress=StopAfter(stage, -1))
     with Retriever.open(tmp_path / "index") as retriever:
         assert len(retriever) == 40
         assert retriever.search(Query(like="item-1"), 3)
     assert verify_index(tmp_path / "index").problems == []
     encoded()
-    build_toy(tmp_path / "index", toy_rows(60))
+    build_toy(tmp_path / "index", toy_rows(n + 20))
     assert encoded() == 0
     names = [path.name for path in (tmp_path / "index" / "generations").iterdir()]
     assert len(names) == 1 and names[0].isdigit()  # what was left unfinished is swept
-    assert len(Opened(tmp_path / "index").records) == 60
+    assert len(Opened(tmp_path / "index").records) == n + 20
 
 
 KILLED = """
