@@ -172,9 +172,8 @@ class FaissIndex:
         )
         rows.ntotal = len(halves)
         self._rows = rows
-        if _has_lists(self._cpu):
-            if self._gpu is None:
-                self._refined = faiss.IndexRefine(self._cpu, rows)
+        if _has_lists(self._cpu) and self._gpu is None:
+            self._refined = faiss.IndexRefine(self._cpu, rows)
 
     @property
     def scores_rows(self) -> bool:
