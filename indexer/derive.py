@@ -16,6 +16,7 @@ from .durable import sync_folder, write_file
 from .faiss_index import FaissIndex, Plan
 from .fusion import ConcatFusion, Fusion, MeanFusion, SpaceTransform, dump_fusion
 from .heads import dump_heads
+from .ids import write_ids
 from .layout import GenerationLayout
 from .manifest import FileEntry, IndexEntry, PointEntry, SpaceEntry
 from .missing import IMPUTED, PRESENT, renormalise_needs
@@ -129,6 +130,12 @@ class Deriver:
             folder.ROW_CHECKSUMS: _entry(checksums),
             folder.ROW_NUMBERS: _entry(
                 write_file(folder.path(folder.ROW_NUMBERS), numbers.tobytes())
+            ),
+            folder.IDS: _entry(
+                write_ids(
+                    folder.path(folder.IDS),
+                    (record.id for _, record in self._snapshot.scan_records()),
+                )
             ),
             folder.MASK: _entry(write_file(folder.path(folder.MASK), states.tobytes())),
         }

@@ -12,6 +12,7 @@ from .durable import sha256_file
 from .faiss_index import FaissIndex, Plan
 from .fusion import Fusion, load_fusion
 from .heads import AlignedReach, load_heads
+from .ids import Ids
 from .layout import GenerationLayout, IndexLayout
 from .manifest import Manifest, corrupt
 from .rows import Rows
@@ -34,6 +35,8 @@ class Generation:
         self.heads = read_heads(layout, manifest)
         rows = read_checked(layout, manifest, layout.ROW_NUMBERS)
         self.row_numbers: NDArray[np.uint32] = np.frombuffer(rows, dtype="<u4")
+        check_hash(layout, manifest, layout.IDS)
+        self.ids = Ids(layout.path(layout.IDS))
         mask = read_checked(layout, manifest, layout.MASK)
         self.states: NDArray[np.uint8] = np.frombuffer(mask, dtype=np.uint8).reshape(
             -1, len(manifest.spaces)

@@ -22,10 +22,11 @@ class GenerationLayout:
     ROWS = "rows.f16"
     ROW_CHECKSUMS = "rows.crc32"
     ROW_NUMBERS = "row_numbers.u32"
+    IDS = "ids.bin"
     MASK = "mask.u8"
     FUSION = "fusion.safetensors"
     HEADS = "heads.safetensors"
-    DERIVED = (INDEX, ROWS, ROW_CHECKSUMS, ROW_NUMBERS, MASK, FUSION, HEADS)
+    DERIVED = (INDEX, ROWS, ROW_CHECKSUMS, ROW_NUMBERS, IDS, MASK, FUSION, HEADS)
 
     def path(self, name: str) -> Path:
         return self.root / name

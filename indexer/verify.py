@@ -179,7 +179,11 @@ class _Verifier:
         everything = OperatingPoint(entry.lists, 10 * entry.k_factor)
         scan = _ExactScan(generation)
         for start, rows in generation.searcher.rows.chunks(_QUERIES):
-            items = _Items.of(generation, np.arange(start, start + len(rows)), rows)
+            positions = np.arange(start, start + len(rows))
+            records = self._snapshot.records(generation.row_numbers[positions].tolist())
+            if [record.id for record in records] != generation.ids.take(positions):
+                self._report.problems.append(f"ids from position {start} are not the store's")
+            items = _Items.of(generation, positions, rows)
             missed = items.missed(generation, generation.point)
             self._report.found_at_point += len(rows) - len(missed)
             if len(missed):
@@ -189,8 +193,8 @@ class _Verifier:
             self._progress.advance(len(rows))
         for position in scan.finish():
             self._report.found_by_full_search -= 1
-            (record,) = self._snapshot.records([int(generation.row_numbers[position])])
-            self._report.problems.append(f"item {record.id!r} is not found by its own vectors")
+            (lost,) = generation.ids.take(np.array([position]))
+            self._report.problems.append(f"item {lost!r} is not found by its own vectors")
 
 
 @dataclass

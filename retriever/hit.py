@@ -35,7 +35,8 @@ class SpaceMatch(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """One item found; `score` is the sum of the contributions of `spaces`."""
+    """One item found; `score` is the sum of the contributions of `spaces`. A search that was asked
+    not to explain leaves `spaces` and `metadata` empty."""
 
     id: str
     score: float

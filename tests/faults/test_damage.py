@@ -28,6 +28,7 @@ DERIVED = (
     "rows.f16",
     "rows.crc32",
     "row_numbers.u32",
+    "ids.bin",
     "mask.u8",
     "fusion.safetensors",
 )

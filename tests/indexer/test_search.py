@@ -228,7 +228,7 @@ def test_same_catalog_gives_the_same_bytes(tmp_path: Path, n: int) -> None:
                 if path.name != "manifest.json"  # it tells when it was made
             }
         )
-    assert digests[0] == digests[1] and len(digests[0]) == 7
+    assert digests[0] == digests[1] and len(digests[0]) == 8
 
 
 @pytest.mark.parametrize(

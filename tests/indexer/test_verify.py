@@ -21,7 +21,7 @@ def test_sound_index_has_no_problem(tmp_path: Path, n: int) -> None:
     build_toy(tmp_path / "index", toy_rows(n))
     report = verify_index(tmp_path / "index")
     assert report.problems == []
-    assert (report.items, report.files) == (n, 7)
+    assert (report.items, report.files) == (n, 8)
     assert report.found_at_point + report.found_by_full_search == n
 
 

@@ -1,0 +1,53 @@
+"""The items' ids by position, mapped from disk: hits that show nothing else need no record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .durable import HashedFile
+
+Positions = NDArray[np.int64]
+
+
+def write_ids(path: Path, ids: Iterable[str]) -> tuple[int, str]:
+    """Write ids in order of position; return size and SHA-256.
+
+    The file is the ids' UTF-8 one after the other, zeros up to a multiple of 8, then where each
+    ends (u64, little-endian), then how many there are (u64): so that it is written in one pass.
+    """
+    ends, end = [], 0
+    with HashedFile(path) as file:
+        for one in ids:
+            data = one.encode()
+            file.write(data)
+            end += len(data)
+            ends.append(end)
+        file.write(bytes(-end % 8))
+        file.write(np.array([*ends, len(ends)], dtype="<u8").tobytes())
+        return file.close()
+
+
+class Ids:
+    """Ids of a generation, from a file whose hash was checked."""
+
+    def __init__(self, path: Path) -> None:
+        mapped: Any = np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray)
+        numbers = mapped.view("<u8")
+        count = int(numbers[-1])
+        self._ends = numbers[-1 - count : -1]
+        self._text = memoryview(mapped)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def take(self, positions: Positions) -> list[str]:
+        """Ids at int64 positions (m,)."""
+        ends = self._ends.take(positions).tolist()
+        starts = np.where(positions > 0, self._ends.take(positions - 1, mode="wrap"), 0).tolist()
+        text = self._text
+        return [str(text[start:end], "utf-8") for start, end in zip(starts, ends, strict=True)]
