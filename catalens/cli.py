@@ -21,7 +21,7 @@ from retriever import Query, Retriever
 
 from .cli_learn import learn, rebuild
 from .describe import describe, describe_tables
-from .options import Device, Index, Json, named_numbers, named_values, print_json
+from .options import Device, Factory, Index, Json, Profile, named_numbers, named_values, print_json
 from .terminal import Bars, Output, hit_json, hits_table, progress_wanted
 
 
@@ -100,6 +100,8 @@ def build(
         str | None,
         typer.Option(help="neutral, impute, renormalise or drop: for what an item lacks."),
     ] = None,
+    profile: Profile = None,
+    factory: Factory = None,
     json: Json = False,
 ) -> None:
     """Build an index from a catalog dump; run again to resume, or after changes."""
@@ -124,6 +126,8 @@ def build(
             strict=strict,
             fusion=fusion,
             missing=missing,
+            profile=profile,
+            factory=factory,
             progress=bars,
         )
     if json:

@@ -22,7 +22,7 @@ from indexer import (
     rebuild_index,
 )
 
-from .options import Index, Json, named_numbers, named_values, print_json
+from .options import Factory, Index, Json, Profile, named_numbers, named_values, print_json
 from .terminal import Bars, Output, progress_wanted
 
 learn = typer.Typer(
@@ -50,9 +50,12 @@ def rebuild(
     pool: Annotated[
         list[str] | None, typer.Option(help="SPACE=mean or SPACE=max-similarity.")
     ] = None,
+    profile: Profile = None,
+    factory: Factory = None,
     json: Json = False,
 ) -> None:
-    """Derive an index anew with other weights, fusion or policy; nothing is encoded."""
+    """Derive an index anew with other weights, fusion, policy or FAISS index; nothing is
+    encoded."""
     with Bars() if progress_wanted() else nullcontext() as bars:
         summary = rebuild_index(
             index,
@@ -60,6 +63,8 @@ def rebuild(
             missing=missing,
             weights=named_numbers(weight),
             pool=named_values(pool, "SPACE=POOLING"),
+            profile=profile,
+            factory=factory,
             progress=bars,
         )
     if json:

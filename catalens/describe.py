@@ -69,6 +69,7 @@ def describe(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             for space in manifest.spaces
         },
         "kind": manifest.index.kind,
+        "profile": manifest.index.profile,
         "factory": manifest.index.factory,
         "operating_point": {"nprobe": manifest.index.nprobe, "k_factor": manifest.index.k_factor},
         "operating_point_against": None
@@ -98,12 +99,14 @@ def describe_tables(found: dict[str, Any]) -> Iterator[Table | Text]:
         "items": f"{found['items']:,}",
         "catalog": found["catalog"]["name"],
         "generation": f"{found['generation']} (edition {found['edition']}, {found['created']})",
-        "kind": f"{found['kind']} ({found['factory']})",
+        "kind": f"{found['kind']} ({found['factory']}), profile {found['profile']}",
         "fusion": (
             f"{found['fusion']}, missing modalities: {found['missing']}, "
             f"weights {_SOURCES[found['weights_from']]}"
         ),
-        "searched at": f"nprobe {point['nprobe']}, {point['k_factor']} candidates per hit"
+        "searched at": "every row"
+        if found["kind"] == "exact"
+        else f"nprobe {point['nprobe']}, {point['k_factor']} candidates per hit"
         + (
             f"; against a space: nprobe {against['nprobe']}, {against['k_factor']} candidates"
             if against

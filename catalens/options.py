@@ -12,6 +12,10 @@ import typer
 Index = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder of the index.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Profile = Annotated[
+    str | None, typer.Option(help="Of the index: auto, exact, fast, memory or gpu.")
+]
+Factory = Annotated[str | None, typer.Option(help="FAISS's own name for an index, such as HNSW32.")]
 
 
 def named_numbers(given: list[str] | None) -> dict[str, float]:

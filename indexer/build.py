@@ -29,6 +29,7 @@ from .layout import IndexLayout
 from .lock import writer_lock
 from .manifest import CatalogEntry
 from .missing import Policy, check_policy
+from .plan import check_profile
 from .progress import Progress, Silent
 from .publish import publish
 from .rebuild import read_recipe, unbuildable
@@ -77,6 +78,8 @@ def build_index(
     strict: bool = False,
     fusion: str | None = None,
     missing: str | None = None,
+    profile: str | None = None,
+    factory: str | None = None,
     progress: Progress | None = None,
 ) -> BuildSummary:
     """Build an index from a catalog, or build an existing one again.
@@ -104,6 +107,9 @@ def build_index(
             `concat` for a new one.
         missing: what becomes of a modality that an item lacks: `neutral`, `impute`, `renormalise`
             or `drop`; None keeps what an existing index has, and is `neutral` for a new one.
+        profile: of the index: `auto`, `exact`, `fast`, `memory` or `gpu` (see `indexer/plan.py`);
+            None keeps what an existing index has, and is `auto` for a new one.
+        factory: FAISS's own name for an index, such as `HNSW32`, instead of a profile.
         progress: told of every stage; None tells nobody.
 
     Returns:
@@ -114,11 +120,15 @@ def build_index(
         EncoderError: preset, weights or device.
         FusionError: no such fusion, or one that has to be learned first.
         PolicyError: no such policy for missing modalities, or not with this fusion.
+        ProfileError: no such profile.
+        FactoryError: FAISS makes no index of that name.
         IndexLockedError: another process is building this index.
         OutputFolderError: `out` holds something else than an index.
         StoreError: no space, no permission.
     """
     policy = None if missing is None else check_policy(missing)
+    if profile is not None:
+        check_profile(profile)
     if fusion is not None and fusion not in UNLEARNED:
         raise unbuildable(fusion)
     columns = Columns(
@@ -138,13 +148,15 @@ def build_index(
         layout.generations.mkdir(exist_ok=True)
         with writer_lock(layout.lock):
             build = _Build(opened, layout, limits, device, progress or Silent())
-            return build.run(chosen, _Choices(fusion, policy, strict))
+            return build.run(chosen, _Choices(fusion, policy, profile, factory, strict))
 
 
 @dataclass(frozen=True)
 class _Choices:
     fusion: str | None
     missing: Policy | None
+    profile: str | None
+    factory: str | None
     strict: bool
 
 
@@ -223,7 +235,9 @@ class _Build:
             weights_from="preset",
             catalog=self._catalog_entry(),
             device=self._device,
-        )
+            profile=before.profile if before else "auto",
+            factory=before.factory if before else None,
+        ).with_index(choices.profile, choices.factory)
 
     def _before(self, store: Store) -> tuple[Recipe | None, list[str]]:
         """The recipe of what is current, None where nothing is or it cannot be read: a build is how

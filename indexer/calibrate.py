@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .faiss_index import Plan
+from .plan import Plan
 from .searcher import OperatingPoint, Searcher
 
 Floats = NDArray[np.float32]

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from .blocks import BlockSource
 from .calibrate import Calibrated, calibrate
 from .durable import sync_folder, write_file
-from .faiss_index import FaissIndex, Plan
+from .faiss_index import FaissIndex
 from .fusion import ConcatFusion, Fusion, MeanFusion, SpaceTransform, dump_fusion
 from .heads import dump_heads
 from .ids import write_ids
 from .layout import GenerationLayout
 from .manifest import FileEntry, IndexEntry, PointEntry, SpaceEntry
 from .missing import IMPUTED, PRESENT, renormalise_needs
+from .plan import Plan, Profile
 from .progress import Progress
 from .recipe import Recipe, space_entry
 from .rows import Rows, RowWriter
@@ -67,8 +68,7 @@ class Deriver:
         heads = dump_heads({space.name: space.heads for space in self._recipe.spaces})
         files[folder.HEADS] = _entry(write_file(folder.path(folder.HEADS), heads))
         rows = Rows(folder.path(folder.ROWS), folder.path(folder.ROW_CHECKSUMS), fusion.dimension)
-        plan = Plan.choose(self._n, fusion.dimension, fusion.starts, gpu=gpu)
-        index = self._build_index(plan, rows, gpu=gpu)
+        plan, index = self._build_index(self._plan(fusion, gpu=gpu), rows, gpu=gpu)
         files[folder.INDEX] = _entry(write_file(folder.path(folder.INDEX), index.serialize()))
         self._progress.start("measure recall", 1)
         blocks = fusion.blocks if isinstance(fusion, ConcatFusion) else {}
@@ -85,7 +85,7 @@ class Deriver:
             )
             for column, space in enumerate(self._recipe.spaces)
         ]
-        entry = _index_entry(plan, measured)
+        entry = _index_entry(plan, self._recipe.profile, measured)
         return Derived(self._recipe, spaces, fusion.dimension, entry, files, self._n)
 
     def _fit(self) -> Fusion:
@@ -141,9 +141,16 @@ class Deriver:
         }
         return files, states
 
-    def _build_index(self, plan: Plan, rows: Rows, *, gpu: bool) -> FaissIndex:
+    def _plan(self, fusion: Fusion, *, gpu: bool) -> Plan:
+        recipe = self._recipe
+        if recipe.factory is not None:
+            return Plan.custom(self._n, fusion.dimension, recipe.factory)
+        return Plan.choose(self._n, fusion.dimension, fusion.starts, recipe.profile, gpu=gpu)
+
+    def _build_index(self, plan: Plan, rows: Rows, *, gpu: bool) -> tuple[Plan, FaissIndex]:
+        """The index, and the plan with what shows when it is there."""
         if plan.kind == "exact":
-            return FaissIndex.train(plan, rows.take(np.arange(1)), gpu=gpu)  # the rows are all
+            return plan, FaissIndex.train(plan, rows.take(np.arange(1)), gpu=gpu)  # rows are all
         self._progress.start("train index", 1)
         positions = np.arange(self._n)
         if plan.train_rows < self._n:
@@ -157,7 +164,9 @@ class Deriver:
             index.add(vectors)
             self._progress.advance(len(vectors))
         self._progress.finish()
-        return index
+        if plan.kind == "custom":
+            plan = replace(plan, lists=index.lists, code_bytes=index.code_bytes)
+        return plan, index
 
 
 def _chunks(items: Iterator[tuple[int, Inputs]]) -> Iterator[list[tuple[int, Inputs]]]:
@@ -170,10 +179,11 @@ def _entry(written: tuple[int, str]) -> FileEntry:
     return FileEntry(bytes=size, sha256=sha256)
 
 
-def _index_entry(plan: Plan, measured: Calibrated) -> IndexEntry:
+def _index_entry(plan: Plan, profile: Profile, measured: Calibrated) -> IndexEntry:
     toward, against = measured.toward, measured.against
     return IndexEntry(
         kind=plan.kind,
+        profile=profile,
         factory=plan.factory,
         dimension=plan.dimension,
         lists=plan.lists,

@@ -87,6 +87,14 @@ class FusionError(RebuildError):
     """A fusion that there is not, or that was not learned for this index."""
 
 
+class ProfileError(RebuildError):
+    """A profile of indexes that there is not."""
+
+
+class FactoryError(RebuildError):
+    """A factory string that FAISS does not know, or cannot make an index of these vectors by."""
+
+
 class PoolingError(RebuildError):
     """A pooling that there is not."""
 

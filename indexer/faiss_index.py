@@ -1,17 +1,11 @@
-"""The one module that imports faiss: what index a catalog gets, and how it is asked.
+"""The one module that imports faiss: how an index is trained, kept and asked.
 
-Small catalogs get an exact index. From `EXACT_BELOW` rows on it is IVF-PQ: spherical k-means
-lists, 4-bit product codes of four dimensions each, scanned in registers ("fast scan", Andre et
-al. 2015, arXiv:1704.07355); on a GPU 8-bit codes, which is what FAISS's GPU indexes have. Codes
-only choose candidates; scores come from the rows, which FAISS reads where they are mapped from
-disk: an exact index is nothing but those, and holds no vectors of its own.
+Codes only choose candidates; scores come from the rows, which FAISS reads where they are mapped
+from disk: an exact index is nothing but those, and holds no vectors of its own.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -21,20 +15,16 @@ from numpy.typing import NDArray
 from encoders import usable_cores
 from encoders.errors import DeviceError
 
-from .errors import CorruptIndexError
-from .fusion import BLOCK_ALIGNMENT
+from .errors import CorruptIndexError, FactoryError
+from .plan import Plan
 
 Floats = NDArray[np.float32]
 Halves = NDArray[np.float16]
 Positions = NDArray[np.int64]
 
-EXACT_BELOW = 5_000
-_TRAIN_PER_LIST = 64
-_MIN_TRAIN = 32_768
 _SEED = 1234
-# FAISS's GPU IVF-PQ knows these numbers of sub-quantizers only, and at most this k and nprobe.
-_GPU_SUBQUANTIZERS = (1, 2, 3, 4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 96)
 GPU_MAX_K = 2048
+"""FAISS's GPU indexes know k and nprobe up to this."""
 
 
 def _faiss() -> Any:
@@ -42,58 +32,6 @@ def _faiss() -> Any:
     import faiss
 
     return faiss
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The index that a catalog gets.
-
-    `factory` is FAISS's own name for it and `dimension` what it is made for: vectors that are
-    shorter are padded with zeros. `lists` is 1 for an exact index, which is one list that is always
-    scanned whole. `code_bytes` is the size of one code.
-    """
-
-    kind: str
-    factory: str
-    dimension: int
-    lists: int
-    code_bytes: int
-    train_rows: int
-
-    @classmethod
-    def choose(cls, n: int, dimension: int, starts: Sequence[int], *, gpu: bool) -> Plan:
-        """Choose by size: exact below `EXACT_BELOW` rows, IVF-PQ from there on.
-
-        Args:
-            n: rows.
-            dimension: of the fused vectors.
-            starts: where the blocks of the spaces start in them.
-            gpu: whether the index must be one that FAISS can clone to a GPU.
-        """
-        if n < EXACT_BELOW:
-            return cls("exact", "SQfp16", dimension, 1, 2 * dimension, 0)
-        # About 1.5 sqrt(n) lists, a power of two: coarse search and list scan cost the same.
-        lists = 1 << round(np.log2(1.5 * np.sqrt(n)))
-        train = min(n, max(_MIN_TRAIN, _TRAIN_PER_LIST * lists))
-        if gpu:
-            m, width = _gpu_code(dimension, starts)
-            return cls("ivf-pq", f"IVF{lists},PQ{m}x8np", m * width, lists, m, train)
-        m = dimension // BLOCK_ALIGNMENT
-        return cls("ivf-pq", f"IVF{lists},PQ{m}x4fs", dimension, lists, -(-m // 2), train)
-
-
-def _gpu_code(dimension: int, starts: Sequence[int]) -> tuple[int, int]:
-    """Number and width of sub-vectors: as narrow as a GPU can have, none across two spaces."""
-    aligned = math.gcd(*starts) or dimension
-    width = BLOCK_ALIGNMENT
-    while width <= aligned:
-        if aligned % width == 0:
-            for m in _GPU_SUBQUANTIZERS:
-                if m * width >= dimension:
-                    return m, width
-        width *= 2
-    # So many dimensions, so oddly cut: wide sub-vectors that straddle, which rescoring mends.
-    return _GPU_SUBQUANTIZERS[-1], -(-dimension // _GPU_SUBQUANTIZERS[-1])
 
 
 def gpu_count() -> int:
@@ -121,31 +59,49 @@ def wants_gpu(device: str) -> bool:
 class FaissIndex:
     """A FAISS index over positions 0 .. n-1, by inner product."""
 
-    def __init__(self, index: Any, *, gpu: bool) -> None:
+    def __init__(self, plan: Plan, index: Any, *, gpu: bool) -> None:
+        self._is_exact = plan.kind == "exact"
         self._cpu = index
-        self._gpu = _to_gpu(index) if gpu and _has_lists(index) else None
-        self._unfiltered: dict[tuple[int, float], Any] = {}
+        self._ivf = None if self._is_exact else _faiss().try_extract_index_ivf(index)
+        # GPU indexes are IVF; FAISS has no other there that we would ask for.
+        self._gpu = _to_gpu(index) if gpu and self._ivf is not None else None
+        self._unfiltered: dict[tuple[int, int, float], Any] = {}
         # Set by `map_rows`.
         self._rows: Any = None
         self._refined: Any = None
+        self._known_centroids: Floats | None = None
 
     @classmethod
     def train(cls, plan: Plan, sample: Floats, *, gpu: bool) -> FaissIndex:
         """Train on `sample`, float32 (m, D) in row-major order. Seeded: the same sample gives
-        the same index."""
+        the same index.
+
+        Raises:
+            FactoryError: FAISS does not know the plan's factory string, or cannot train it.
+        """
         faiss = _faiss()
 
-        index = faiss.index_factory(plan.dimension, plan.factory, faiss.METRIC_INNER_PRODUCT)
-        if plan.kind == "ivf-pq":
-            index.cp.spherical = True
-            index.cp.seed = _SEED
-            # FAISS warns of fewer points than it likes; the recall that is measured after the
-            # training says whether they were enough.
-            index.cp.min_points_per_centroid = 1
-            index.pq.cp.min_points_per_centroid = 1
-        trained = cls(index, gpu=gpu)
-        if not index.is_trained:
-            trained._active.train(trained._padded(sample))
+        try:
+            index = faiss.index_factory(plan.dimension, plan.factory, faiss.METRIC_INNER_PRODUCT)
+            ivf = faiss.try_extract_index_ivf(index)
+            if ivf is not None:
+                ivf.cp.spherical = True
+                ivf.cp.seed = _SEED
+                # FAISS warns of fewer points than it likes; the recall that is measured after the
+                # training says whether they were enough.
+                ivf.cp.min_points_per_centroid = 1
+                if hasattr(ivf, "pq"):
+                    ivf.pq.cp.min_points_per_centroid = 1
+            trained = cls(plan, index, gpu=gpu)
+            if not index.is_trained:
+                trained._active.train(trained._padded(sample))
+        except (RuntimeError, AssertionError) as error:
+            raise FactoryError(
+                f"FAISS index {plan.factory!r}",
+                expected=f"a factory string for {plan.dimension} dimensions and inner product",
+                got=str(error).strip().splitlines()[-1],
+                remedy="See FAISS's page on index factories, or leave it out.",
+            ) from error
         return trained
 
     @property
@@ -162,7 +118,7 @@ class FaissIndex:
         faiss = _faiss()
 
         if halves.shape[1] != self._cpu.d:
-            return  # padded for a GPU: whoever searches scores for himself
+            return  # padded for a GPU: whoever searches scores himself
         rows = faiss.IndexScalarQuantizer(
             halves.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
         )
@@ -172,13 +128,13 @@ class FaissIndex:
         )
         rows.ntotal = len(halves)
         self._rows = rows
-        if _has_lists(self._cpu) and self._gpu is None:
+        if not self._is_exact and self._gpu is None:
             self._refined = faiss.IndexRefine(self._cpu, rows)
 
     @property
     def scores_rows(self) -> bool:
         """Whether `search_rows` and `scan_rows` can be asked."""
-        return self._refined is not None or not _has_lists(self._cpu)
+        return self._refined is not None or self._is_exact
 
     def _padded(self, vectors: Floats) -> Floats:
         missing = int(self._cpu.d) - vectors.shape[1]
@@ -198,7 +154,7 @@ class FaissIndex:
         return self._cpu
 
     @classmethod
-    def deserialize(cls, data: bytes, *, gpu: bool) -> FaissIndex:
+    def deserialize(cls, plan: Plan, data: bytes, *, gpu: bool) -> FaissIndex:
         """Read what `serialize` gave. FAISS can crash on mangled bytes: check a hash before.
 
         Raises:
@@ -215,7 +171,7 @@ class FaissIndex:
                 got=str(error).splitlines()[-1],
                 remedy="Build the index again from the catalog; nothing is encoded again.",
             ) from error
-        return cls(index, gpu=gpu)
+        return cls(plan, index, gpu=gpu)
 
     def search(
         self, queries: Floats, k: int, *, nprobe: int, bits: NDArray[np.uint8] | None = None
@@ -224,7 +180,7 @@ class FaissIndex:
 
         Args:
             queries: float32 (m, D).
-            nprobe: lists to scan; ignored by an exact index.
+            nprobe: lists to scan, where there are lists.
             bits: which positions may be returned, one bit each, the lowest first; None for all.
 
         Returns:
@@ -234,7 +190,7 @@ class FaissIndex:
         index = self._active
         if self._gpu is not None and (bits is not None or max(k, nprobe) > GPU_MAX_K):
             index = self._on_cpu()  # GPU indexes ignore selectors and bound k and nprobe
-        return self._search(index, self._padded(queries), k, self._parameters(nprobe, 0.0, bits))
+        return self._search(index, self._padded(queries), k, self._parameters(nprobe, k, 0.0, bits))
 
     def search_rows(
         self,
@@ -247,7 +203,8 @@ class FaissIndex:
     ) -> tuple[Floats, Positions]:
         """The k best rows among the candidates that codes choose: `search`, with exact scores."""
         # FAISS multiplies and cuts off: half a candidate more makes up for rounding.
-        parameters = self._parameters(nprobe, (max(candidates, k) + 0.5) / k, bits)
+        candidates = max(candidates, k)
+        parameters = self._parameters(nprobe, candidates, (candidates + 0.5) / k, bits)
         return self._search(self._refined, queries, k, parameters)
 
     def scan_rows(
@@ -271,16 +228,21 @@ class FaissIndex:
         return scores, positions
 
     @property
+    def code_bytes(self) -> int:
+        """Bytes of one code; 0 where the index does not say."""
+        return int(getattr(self._cpu if self._ivf is None else self._ivf, "code_size", 0))
+
+    @property
     def lists(self) -> int:
-        """Number of lists; 1 for an exact index."""
-        return int(getattr(self._cpu, "nlist", 1))
+        """Number of lists; 1 where there are none."""
+        return 1 if self._ivf is None else int(self._ivf.nlist)
 
     @cached_property
     def list_of_position(self) -> NDArray[np.int32]:
         """The list that holds each position, int32 (n,)."""
         faiss = _faiss()
         found = np.zeros(len(self), dtype=np.int32)
-        inverted = self._on_cpu().invlists
+        inverted = faiss.try_extract_index_ivf(self._on_cpu()).invlists
         for number in range(self.lists):
             size = inverted.list_size(number)
             if size:
@@ -289,33 +251,54 @@ class FaissIndex:
 
     def nearest_lists(self, queries: Floats) -> Positions:
         """All lists for each query, the nearest first: int64 (m, lists)."""
-        _, order = self._on_cpu().quantizer.search(self._padded(queries), self.lists)
-        return np.asarray(order)
+        faiss = _faiss()
+        index = self._on_cpu()
+        vectors = self._padded(queries)
+        if isinstance(index, faiss.IndexPreTransform):
+            vectors = index.apply_chain(vectors)
+        # Not by the quantizer itself, which may be approximate and not tell them all.
+        ivf = faiss.try_extract_index_ivf(index)
+        return np.asarray((-vectors @ self._centroids(ivf).T).argsort(axis=1))
+
+    def _centroids(self, ivf: Any) -> Floats:
+        if self._known_centroids is None:
+            self._known_centroids = ivf.quantizer.reconstruct_n(0, ivf.nlist)
+        return self._known_centroids
 
     def _parameters(
-        self, nprobe: int, k_factor: float, bits: NDArray[np.uint8] | None = None
+        self, nprobe: int, candidates: int, k_factor: float, bits: NDArray[np.uint8] | None
     ) -> Any:
-        """Parameters of the class of the index that is searched, nested where indexes are: those of
-        another class FAISS ignores without a word. With a `k_factor` they are for rescoring."""
+        """Parameters for the index that is searched; with a `k_factor` they are for rescoring."""
+        key = (nprobe, candidates, k_factor)
+        if bits is None and key in self._unfiltered:
+            return self._unfiltered[key]
         faiss = _faiss()
-        known = self._unfiltered.get((nprobe, k_factor)) if bits is None else None
-        if known is not None:
-            return known
         # The selector keeps a pointer to the bits, not a reference: the caller keeps them alive.
         selector = None if bits is None else faiss.IDSelectorBitmap(bits)
-        parameters: Any = faiss.SearchParametersIVF(sel=selector, nprobe=nprobe)
+        parameters = _parameters_of(self._cpu, nprobe, candidates, selector)
         if k_factor:
             parameters = faiss.IndexRefineSearchParameters(
                 k_factor=k_factor, base_index_params=parameters
             )
         if bits is None:
-            self._unfiltered[nprobe, k_factor] = parameters
+            self._unfiltered[key] = parameters
         return parameters
 
 
-def _has_lists(index: Any) -> bool:
-    """Whether an index is IVF, and not the exact one."""
-    return hasattr(index, "nlist")
+def _parameters_of(index: Any, nprobe: int, candidates: int, selector: Any) -> Any:
+    """Parameters of the class of this index, nested where indexes are: those of another class
+    FAISS ignores without a word, the selector too."""
+    faiss = _faiss()
+    if isinstance(index, faiss.IndexPreTransform):
+        inner = faiss.downcast_index(index.index)
+        return faiss.SearchParametersPreTransform(
+            index_params=_parameters_of(inner, nprobe, candidates, selector)
+        )
+    if isinstance(index, faiss.IndexIVF):
+        return faiss.SearchParametersIVF(sel=selector, nprobe=nprobe)
+    if isinstance(index, faiss.IndexHNSW):
+        return faiss.SearchParametersHNSW(sel=selector, efSearch=candidates)
+    return faiss.SearchParameters(sel=selector)
 
 
 def _to_gpu(index: Any) -> Any:

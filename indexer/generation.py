@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .durable import sha256_file
-from .faiss_index import FaissIndex, Plan
+from .faiss_index import FaissIndex
 from .fusion import Fusion, load_fusion
 from .heads import AlignedReach, load_heads
 from .ids import Ids
 from .layout import GenerationLayout, IndexLayout
 from .manifest import Manifest, corrupt
+from .plan import Plan
 from .rows import Rows
 from .searcher import OperatingPoint, Searcher
 from .store import Current
@@ -49,7 +50,7 @@ class Generation:
             else OperatingPoint(entry.against.nprobe, entry.against.k_factor)
         )
         plan = Plan(entry.kind, entry.factory, entry.dimension, entry.lists, entry.code_bytes, 0)
-        index = FaissIndex.deserialize(read_checked(layout, manifest, layout.INDEX), gpu=gpu)
+        index = FaissIndex.deserialize(plan, read_checked(layout, manifest, layout.INDEX), gpu=gpu)
         check_size(layout, manifest, layout.ROWS)
         check_hash(layout, manifest, layout.ROW_CHECKSUMS)
         rows_file = Rows(

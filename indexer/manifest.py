@@ -13,6 +13,7 @@ from encoders import SpaceSpec
 from .errors import CorruptIndexError, UnsupportedFormatError
 from .layout import FORMAT
 from .missing import Policy
+from .plan import Profile
 
 
 class _Strict(BaseModel):
@@ -69,6 +70,7 @@ class IndexEntry(_Strict):
     """The FAISS index and the point it is searched at."""
 
     kind: str
+    profile: Profile
     factory: str
     dimension: int
     lists: int

@@ -105,6 +105,8 @@ def rebuild_index(
     missing: str | None = None,
     weights: Mapping[str, float] | None = None,
     pool: Mapping[str, str] | None = None,
+    profile: str | None = None,
+    factory: str | None = None,
     progress: Progress | None = None,
 ) -> RebuildSummary:
     """Derive the index anew from what its store holds; nothing is encoded.
@@ -116,12 +118,16 @@ def rebuild_index(
         weights: default weights of spaces, above 0; those not named are kept.
         pool: `mean` or `max-similarity` per space; those not named are kept. A later build takes
             the preset's.
+        profile: of the index: `auto`, `exact`, `fast`, `memory` or `gpu` (see `indexer/plan.py`).
+        factory: FAISS's own name for an index, instead of a profile. None for both keeps what is.
         progress: told of every stage; None tells nobody.
 
     Raises:
         FusionError: no such fusion, or one that was not learned here.
         PolicyError: no such policy, or one that the fusion cannot follow.
         PoolingError: no such pooling.
+        ProfileError: no such profile.
+        FactoryError: FAISS makes no index of that name.
         UnknownSpaceError: a weight or pooling for a space that the index has not.
         DefaultWeightError: a weight that is no positive number.
         NotAnIndexError, IndexLockedError, CorruptIndexError, StoreError: the index itself.
@@ -138,6 +144,7 @@ def rebuild_index(
             recipe = recipe.with_weights(weights, "given")
         if pool:
             recipe = _with_pooling(recipe, pool)
+        recipe = recipe.with_index(profile, factory)
         derived = index.publish(recipe, progress or Silent())
     return RebuildSummary(
         path=index.layout.root,

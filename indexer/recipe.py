@@ -8,10 +8,12 @@ from typing import Literal
 
 from encoders import SpaceSpec
 
+from .errors import ProfileError
 from .fusion import ConcatFusion, Fusion, MeanFusion
 from .heads import AlignedReach
 from .manifest import CatalogEntry, HeadEntry, Manifest, SpaceEntry
 from .missing import Policy
+from .plan import Profile, check_profile
 
 UNLEARNED = (ConcatFusion.kind, MeanFusion.kind)
 """Fusions that a generation fits by itself."""
@@ -47,6 +49,9 @@ class Recipe:
     weights_from: Literal["preset", "given", "learned"]
     catalog: CatalogEntry
     device: str
+    profile: Profile
+    factory: str | None
+    """FAISS's own name for the index, where a user gave one; it overrides the profile."""
 
     @classmethod
     def of(
@@ -64,6 +69,8 @@ class Recipe:
             weights_from=manifest.weights_from,
             catalog=manifest.catalog,
             device=manifest.device,
+            profile=manifest.index.profile,
+            factory=manifest.index.factory if manifest.index.kind == "custom" else None,
         )
 
     def with_weights(
@@ -80,6 +87,23 @@ class Recipe:
             for space in self.spaces
         )
         return replace(self, spaces=spaces, weights_from=source)
+
+    def with_index(self, profile: str | None, factory: str | None) -> Recipe:
+        """The same with another index; None for both keeps what there is.
+
+        Raises:
+            ProfileError: no such profile, or both were given.
+        """
+        if profile is None and factory is None:
+            return self
+        if profile is not None and factory is not None:
+            raise ProfileError(
+                "index",
+                expected="a profile or a factory string",
+                got=f"both, {profile!r} and {factory!r}",
+                remedy="Leave out one of them.",
+            )
+        return replace(self, profile=check_profile(profile or "auto"), factory=factory)
 
     def carried_from(self, before: Recipe, fusion: str | None) -> tuple[Recipe, list[str]]:
         """This recipe of a new build, with what an earlier one learned where it still fits.

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .faiss_index import FaissIndex, Plan
+from .faiss_index import FaissIndex
+from .plan import Plan
 from .rows import Rows
 
 Floats = NDArray[np.float32]
@@ -127,6 +128,8 @@ class Searcher:
         among which the order of the lists says little.
         """
         lists, n = self._plan.lists, len(self.rows)
+        if lists == 1:
+            return 1
         if selection is None:
             return min(lists, max(point.nprobe, -(-2 * count * lists // n)))
         wanted = max(_MIN_SCANNED, point.nprobe * n // lists, 2 * count)

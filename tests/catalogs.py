@@ -88,8 +88,9 @@ def vector_rows(vectors: Floats, **metadata: Iterable[Any]) -> Iterator[dict[str
 
 
 def build_vectors(out: Path, vectors: Floats, **metadata: Iterable[Any]) -> BuildSummary:
-    """An index of one `vector` space."""
-    return build_index(list(vector_rows(vectors, **metadata)), out, vector="v", device="cpu")
+    """An index of one `vector` space, of codes where there is enough to train them on."""
+    rows = list(vector_rows(vectors, **metadata))
+    return build_index(rows, out, vector="v", device="cpu", profile="fast")
 
 
 def build_toy(out: Path, rows: Iterable[dict[str, Any]], **options: Any) -> BuildSummary:

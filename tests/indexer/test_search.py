@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 
 from catalens import Query, Retriever, build_index
-from indexer.faiss_index import EXACT_BELOW, FaissIndex, Plan
+from indexer.faiss_index import FaissIndex
+from indexer.plan import EXACT_VALUES, Plan, Profile
 from tests.catalogs import Opened, build_vectors, clustered
 
 N = 12_000
+CODED = 5_000
+"""Rows of smaller catalogs that get codes here all the same."""
 SELECTIVITIES = (0.5, 0.1, 0.01, 0.001)
 
 
@@ -43,7 +46,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
         for n in range(N)
     )
-    build_index(rows, out, vector={"a": "a", "b": "b"}, device="cpu")
+    build_index(rows, out, vector={"a": "a", "b": "b"}, device="cpu", profile="fast")
     return out
 
 
@@ -149,9 +152,9 @@ def test_filter_far_from_the_query_still_gives_k_hits(tmp_path: Path) -> None:
     assert len(best & {int(hit.id[1:]) for hit in hits}) >= 8
 
 
-@pytest.mark.parametrize("k", [1000, EXACT_BELOW, EXACT_BELOW + 300])
+@pytest.mark.parametrize("k", [1000, CODED, CODED + 300])
 def test_large_k_gives_k_hits(tmp_path: Path, k: int) -> None:
-    x = clustered(EXACT_BELOW + 300, 8)
+    x = clustered(CODED + 300, 8)
     build_vectors(tmp_path / "index", x)
     with Retriever.open(tmp_path / "index") as retriever:
         hits = retriever.search(Query(vector=x[0]), k)
@@ -176,7 +179,7 @@ def test_exact_index_is_exact(tmp_path: Path, n: int) -> None:
                 assert similarity == pytest.approx(cosines[int(hit.id[1:])], abs=2e-3)
 
 
-@pytest.mark.parametrize("n", [60, EXACT_BELOW + 200])
+@pytest.mark.parametrize("n", [60, CODED + 200])
 def test_ties_come_by_position_and_prefixes_agree(tmp_path: Path, n: int) -> None:
     x = np.tile(clustered(10, 8), (-(-n // 10), 1))[:n]
     build_vectors(tmp_path / "index", x)
@@ -192,7 +195,7 @@ def test_ties_come_by_position_and_prefixes_agree(tmp_path: Path, n: int) -> Non
 
 @pytest.mark.parametrize("dimension", [1, 2, 3, 4, 5, 8, 33])
 def test_any_dimension_gets_an_index(tmp_path: Path, dimension: int) -> None:
-    x = clustered(EXACT_BELOW, dimension)
+    x = clustered(CODED, dimension)
     build_vectors(tmp_path / "index", x)
     cosines = x.astype(np.float64) @ x[:20].T
     with Retriever.open(tmp_path / "index") as retriever:
@@ -214,7 +217,7 @@ def test_codes_never_straddle_two_spaces(large: Path, oracle: Opened) -> None:
         assert where.start % index.pq.dsub == 0
 
 
-@pytest.mark.parametrize("n", [100, EXACT_BELOW + 10])
+@pytest.mark.parametrize("n", [100, CODED + 10])
 def test_same_catalog_gives_the_same_bytes(tmp_path: Path, n: int) -> None:
     x = clustered(n, 16)
     digests = []
@@ -232,26 +235,34 @@ def test_same_catalog_gives_the_same_bytes(tmp_path: Path, n: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "kind", "lists"), [(1, "exact", 1), (4999, "exact", 1), (5000, "ivf-pq", 128)]
+    ("n", "profile", "kind", "lists"),
+    [
+        (1, "fast", "exact", 1),
+        (999, "gpu", "exact", 1),
+        (1000, "fast", "ivf-pq", 64),
+        (EXACT_VALUES // 64, "auto", "exact", 1),
+        (EXACT_VALUES // 64 + 1, "auto", "ivf-pq", 1024),
+        (10_000_000, "exact", "exact", 1),
+    ],
 )
-def test_plan_is_chosen_by_size(n: int, kind: str, lists: int) -> None:
-    plan = Plan.choose(n, 64, [0], gpu=False)
+def test_plan_is_chosen_by_size(n: int, profile: Profile, kind: str, lists: int) -> None:
+    plan = Plan.choose(n, 64, [0], profile, gpu=False)
     assert (plan.kind, plan.lists) == (kind, lists)
     assert plan.train_rows <= n
 
 
 def test_training_sample_is_bounded() -> None:
-    plan = Plan.choose(10_000_000, 768, [0, 384], gpu=False)
+    plan = Plan.choose(10_000_000, 768, [0, 384], "auto", gpu=False)
     assert plan.train_rows < 10_000_000 / 10
     assert plan.code_bytes == 96
 
 
 def test_faiss_index_survives_its_bytes() -> None:
-    x = clustered(EXACT_BELOW, 16)
-    plan = Plan.choose(len(x), 16, [0], gpu=False)
+    x = clustered(CODED, 16)
+    plan = Plan.choose(len(x), 16, [0], "fast", gpu=False)
     index = FaissIndex.train(plan, x, gpu=False)
     index.add(x)
-    again = FaissIndex.deserialize(index.serialize(), gpu=False)
+    again = FaissIndex.deserialize(plan, index.serialize(), gpu=False)
     assert len(again) == len(x)
     for one, other in zip(
         index.search(x[:5], 7, nprobe=9), again.search(x[:5], 7, nprobe=9), strict=True
