@@ -33,6 +33,7 @@ from .encoding_inputs import Inputs, all_inputs
 from .harness import (
     Options,
     Result,
+    StageTimer,
     Target,
     command,
     cores,
@@ -52,24 +53,6 @@ import json, sys, catalens
 given = json.load(sys.stdin)
 catalens.build_index(given.pop("rows"), given.pop("out"), device="cpu", **given)
 """
-
-
-class StageTimer:
-    """Progress that notes how long each stage took."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._stage = ""
-        self._started = 0.0
-
-    def start(self, stage: str, total: int | None) -> None:
-        self._stage, self._started = stage, perf_counter()
-
-    def advance(self, steps: int) -> None:
-        """Steps do not matter."""
-
-    def finish(self) -> None:
-        self.seconds[self._stage] = perf_counter() - self._started
 
 
 class Builds:

@@ -167,10 +167,33 @@ def _fusion(figures: Mapping[str, Any]) -> dict[str, Figure]:
     return {"fusion": figure}
 
 
+def _scale(figures: Mapping[str, Any]) -> dict[str, Figure]:
+    figure, panels = plt.subplots(1, 3, figsize=(10, 3))
+    sizes = figures["sizes"]
+    numbers = [int(n) for n in sizes]
+    for axes, (title, values) in zip(
+        panels,
+        {
+            f"Single query, p50 ms (exponent {figures['exponent']:.2f})": [
+                one["p50_ms"] for one in sizes.values()
+            ],
+            "Build, seconds": [one["build"]["seconds"] for one in sizes.values()],
+            "Peak memory of a build, MB": [
+                one["build"]["peak_anonymous_bytes"] / 1e6 for one in sizes.values()
+            ],
+        }.items(),
+        strict=True,
+    ):
+        axes.loglog(numbers, values, "o-", color=OURS)
+        axes.set(title=title, xlabel="vectors")
+    return {"scale": figure}
+
+
 _DRAWERS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Figure]]] = {
     "recall": _recall,
     "overhead": _overhead,
     "encoding": _encoding,
     "opening": _opening,
     "fusion": _fusion,
+    "scale": _scale,
 }

@@ -123,6 +123,24 @@ class Timings:
         }
 
 
+class StageTimer:
+    """Progress that notes how long each stage took."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._stage = ""
+        self._started = 0.0
+
+    def start(self, stage: str, total: int | None) -> None:
+        self._stage, self._started = stage, perf_counter_ns() / 1e9
+
+    def advance(self, steps: int) -> None:
+        """Steps do not matter."""
+
+    def finish(self) -> None:
+        self.seconds[self._stage] = perf_counter_ns() / 1e9 - self._started
+
+
 def interleave(
     contestants: Mapping[str, Callable[[int], Any]],
     calls: int,
