@@ -10,7 +10,8 @@ one thing is compared; each is built and asked in a process of its own, whose me
 - recall@10 against an exact scan in float32, ties allowed;
 - build: seconds of `build_index` with ready-made vectors, the store included;
 - memory of a build: the peak of its anonymous pages (mapped files are the kernel's to drop);
-- memory of a reader: what opening and the first query take, as a share of the index.
+- memory of a reader: what opening and the first query take, as a share of the index's files. It
+  is the codes, which FAISS cannot map, and what tells which items there are; all else is mapped.
 
 The exponent is that of the power law of latency in n, fitted by least squares to the logarithms.
 """
@@ -107,14 +108,17 @@ def measure(real: Vectors, queries: Vectors, n: int, folder: Path, threads: int)
         items[sorted(set(ids))].astype(np.float64) @ query
         for ids, query in zip(answered.pop("ids"), queries, strict=True)
     ]
-    derived = sum(f.stat().st_size for f in (index / "generations").rglob("*") if f.is_file())
+    sizes = {
+        part: sum(f.stat().st_size for f in (index / part).rglob("*") if f.is_file())
+        for part in ("generations", "store")
+    }
     result = {
         "real": min(n, len(real)),
         "recall_at_10": rounded(tie_aware_recall(found, exact, K)),
         "build": built,
         **answered,
-        "index_bytes_per_item": rounded(derived / n),
-        "opened_share": rounded(answered["opened_bytes"] / derived),
+        "bytes_per_item": {part: rounded(size / n) for part, size in sizes.items()},
+        "opened_share": rounded(answered["opened_bytes"] / sum(sizes.values())),
     }
     shutil.rmtree(index)
     say(f"{n:,}: {result}")
