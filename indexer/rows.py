@@ -6,6 +6,7 @@ them and a flipped bit is still found before it can change an answer.
 
 from __future__ import annotations
 
+import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,6 +85,7 @@ class Rows:
         self._checksums = np.fromfile(checksums, dtype="<u4")
         self._checked = np.zeros(len(self._checksums), dtype=bool)
         self._swept = 0
+        self._sweeping = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._halves)
@@ -103,9 +105,12 @@ class Rows:
 
         Damage stops it and raises nothing: only who asks for a damaged row is told.
         """
-        end = len(self._checked) if blocks is None else self._swept + blocks
-        while self._swept < min(end, len(self._checked)) and self._is_sound(self._swept):
-            self._swept += 1
+        if self.is_checked:
+            return True
+        with self._sweeping:  # two threads at once would both step over the block they checked
+            end = len(self._checked) if blocks is None else self._swept + blocks
+            while self._swept < min(end, len(self._checked)) and self._is_sound(self._swept):
+                self._swept += 1
         return self.is_checked
 
     def take(self, positions: Positions) -> Floats:

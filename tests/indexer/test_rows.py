@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -86,3 +87,20 @@ def test_every_flipped_bit_is_found_in_its_block_alone(tmp_path: Path) -> None:
             )
             with pytest.raises(CorruptIndexError):  # found again, not remembered as checked
                 rows.take(np.array([first]))
+
+
+def test_many_threads_check_every_block_and_stop_at_damage(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).standard_normal((ROWS_PER_BLOCK * 600, 256))
+    write(tmp_path, vectors.astype(np.float32), [len(vectors)])
+    file = tmp_path / "rows"
+    content = bytearray(file.read_bytes())
+    for damaged in (False, True):
+        if damaged:
+            content[len(content) // 2] ^= 1
+            file.write_bytes(content)
+        rows = Rows(file, tmp_path / "sums", 256)
+        # More than there are blocks, from all threads at once.
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _, rows=rows: rows.check(1), range(900)))
+        assert rows.is_checked is not damaged
+        assert rows.check() is not damaged
