@@ -150,6 +150,9 @@ def query(
     k: Annotated[
         int | None, typer.Option("-k", help="Hits wanted; 10, or all items of a smaller index.")
     ] = None,
+    recall: Annotated[
+        float | None, typer.Option(help="Part of the true best to find, such as 0.95.")
+    ] = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -164,7 +167,7 @@ def query(
         missing=missing,
     )
     with Retriever.open(index, device=device) as retriever:
-        hits = retriever.search(asked, k, where=where)
+        hits = retriever.search(asked, k, where=where, recall=recall)
     if json:
         for rank, hit in enumerate(hits, start=1):
             print_json(hit_json(rank, hit))

@@ -13,7 +13,7 @@ from .learn import (
     learn_fusion,
 )
 from .learning.weights import WeightReport
-from .manifest import Manifest, SpaceEntry
+from .manifest import IndexEntry, Manifest, PointEntry, SpaceEntry
 from .opening import open_latest
 from .progress import Progress
 from .rebuild import RebuildSummary, rebuild_index
@@ -27,9 +27,11 @@ __all__ = [
     "BuildSummary",
     "FusionSummary",
     "Generation",
+    "IndexEntry",
     "IndexLayout",
     "LearnedHead",
     "Manifest",
+    "PointEntry",
     "PolicyError",
     "Progress",
     "RebuildSummary",

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .blocks import BlockSource
-from .calibrate import Calibrated, calibrate
+from .calibrate import calibrate
 from .durable import sync_folder, write_file
 from .faiss_index import FaissIndex, Plan
 from .fusion import ConcatFusion, Fusion, MeanFusion, SpaceTransform, dump_fusion
 from .heads import dump_heads
 from .ids import write_ids
 from .layout import GenerationLayout
-from .manifest import FileEntry, IndexEntry, PointEntry, SpaceEntry
+from .manifest import FileEntry, IndexEntry, SpaceEntry
 from .missing import IMPUTED, PRESENT, renormalise_needs
 from .progress import Progress
 from .recipe import Recipe, space_entry
@@ -72,7 +72,7 @@ class Deriver:
         files[folder.INDEX] = _entry(write_file(folder.path(folder.INDEX), index.serialize()))
         self._progress.start("measure recall", 1)
         blocks = fusion.blocks if isinstance(fusion, ConcatFusion) else {}
-        measured = calibrate(Searcher(index, rows, plan), plan, blocks, fusion.weights)
+        entry = calibrate(Searcher(index, rows, plan), plan, blocks, fusion.weights)
         self._progress.advance(1)
         self._progress.finish()
         sync_folder(folder.root)
@@ -85,7 +85,6 @@ class Deriver:
             )
             for column, space in enumerate(self._recipe.spaces)
         ]
-        entry = _index_entry(plan, measured)
         return Derived(self._recipe, spaces, fusion.dimension, entry, files, self._n)
 
     def _fit(self) -> Fusion:
@@ -168,25 +167,3 @@ def _chunks(items: Iterator[tuple[int, Inputs]]) -> Iterator[list[tuple[int, Inp
 def _entry(written: tuple[int, str]) -> FileEntry:
     size, sha256 = written
     return FileEntry(bytes=size, sha256=sha256)
-
-
-def _index_entry(plan: Plan, measured: Calibrated) -> IndexEntry:
-    toward, against = measured.toward, measured.against
-    return IndexEntry(
-        kind=plan.kind,
-        factory=plan.factory,
-        dimension=plan.dimension,
-        lists=plan.lists,
-        code_bytes=plan.code_bytes,
-        nprobe=toward.point.nprobe,
-        k_factor=toward.point.k_factor,
-        against=None
-        if against is None
-        else PointEntry(nprobe=against.point.nprobe, k_factor=against.point.k_factor),
-        recall={
-            name: round(value, 4)
-            for one in (toward, against)
-            if one is not None
-            for name, value in one.recall.items()
-        },
-    )

@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,15 @@ _SEED = 1234
 # FAISS's GPU IVF-PQ knows these numbers of sub-quantizers only, and at most this k and nprobe.
 _GPU_SUBQUANTIZERS = (1, 2, 3, 4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 96)
 GPU_MAX_K = 2048
+
+
+class Bits(NamedTuple):
+    """What a filter allows, one bit each, the lowest first: positions, and the lists of the index
+    that hold any of them; `lists_held` is how many lists those are."""
+
+    positions: NDArray[np.uint8]
+    lists: NDArray[np.uint8]
+    lists_held: int
 
 
 def _faiss() -> Any:
@@ -128,6 +137,8 @@ class FaissIndex:
         # Set by `map_rows`.
         self._rows: Any = None
         self._refined: Any = None
+        self.threads = 0
+        """For batches; 0 for as many as there are cores."""
 
     @classmethod
     def train(cls, plan: Plan, sample: Floats, *, gpu: bool) -> FaissIndex:
@@ -218,14 +229,15 @@ class FaissIndex:
         return cls(index, gpu=gpu)
 
     def search(
-        self, queries: Floats, k: int, *, nprobe: int, bits: NDArray[np.uint8] | None = None
+        self, queries: Floats, k: int, *, nprobe: int, bits: Bits | None = None
     ) -> tuple[Floats, Positions]:
         """The k best codes for each query.
 
         Args:
             queries: float32 (m, D).
             nprobe: lists to scan; ignored by an exact index.
-            bits: which positions may be returned, one bit each, the lowest first; None for all.
+            bits: which positions may be returned; None for all. Then `nprobe` counts lists that
+                hold any of them.
 
         Returns:
             approximate scores float32 (m, k) in descending order and positions int64 (m, k),
@@ -243,7 +255,7 @@ class FaissIndex:
         *,
         candidates: int,
         nprobe: int,
-        bits: NDArray[np.uint8] | None = None,
+        bits: Bits | None = None,
     ) -> tuple[Floats, Positions]:
         """The k best rows among the candidates that codes choose: `search`, with exact scores."""
         # FAISS multiplies and cuts off: half a candidate more makes up for rounding.
@@ -251,11 +263,11 @@ class FaissIndex:
         return self._search(self._refined, queries, k, parameters)
 
     def scan_rows(
-        self, queries: Floats, k: int, bits: NDArray[np.uint8] | None = None
+        self, queries: Floats, k: int, bits: Bits | None = None
     ) -> tuple[Floats, Positions]:
         """The k best of all rows, or of those that may be returned: as `search`, exact."""
         faiss = _faiss()
-        selector = None if bits is None else faiss.IDSelectorBitmap(bits)
+        selector = None if bits is None else faiss.IDSelectorBitmap(bits.positions)
         parameters = faiss.SearchParameters(sel=selector)
         return self._search(self._rows, queries, k, parameters)
 
@@ -264,7 +276,7 @@ class FaissIndex:
     ) -> tuple[Floats, Positions]:
         faiss = _faiss()
         # Threads cost a single query more than they bring.
-        threads = 1 if len(queries) < 8 else usable_cores()
+        threads = 1 if len(queries) < 8 else self.threads or usable_cores()
         if faiss.omp_get_max_threads() != threads:
             faiss.omp_set_num_threads(threads)
         scores, positions = index.search(queries, k, params=parameters)
@@ -287,23 +299,21 @@ class FaissIndex:
                 found[faiss.rev_swig_ptr(inverted.get_ids(number), size)] = number
         return found
 
-    def nearest_lists(self, queries: Floats) -> Positions:
-        """All lists for each query, the nearest first: int64 (m, lists)."""
-        _, order = self._on_cpu().quantizer.search(self._padded(queries), self.lists)
-        return np.asarray(order)
-
-    def _parameters(
-        self, nprobe: int, k_factor: float, bits: NDArray[np.uint8] | None = None
-    ) -> Any:
+    def _parameters(self, nprobe: int, k_factor: float, bits: Bits | None = None) -> Any:
         """Parameters of the class of the index that is searched, nested where indexes are: those of
         another class FAISS ignores without a word. With a `k_factor` they are for rescoring."""
         faiss = _faiss()
         known = self._unfiltered.get((nprobe, k_factor)) if bits is None else None
         if known is not None:
             return known
-        # The selector keeps a pointer to the bits, not a reference: the caller keeps them alive.
-        selector = None if bits is None else faiss.IDSelectorBitmap(bits)
-        parameters: Any = faiss.SearchParametersIVF(sel=selector, nprobe=nprobe)
+        parameters: Any = faiss.SearchParametersIVF(nprobe=nprobe)
+        if bits is not None:
+            # Selectors keep a pointer to the bits, not a reference: the caller keeps them alive.
+            parameters = faiss.SearchParametersIVF(
+                nprobe=nprobe,
+                sel=faiss.IDSelectorBitmap(bits.positions),
+                quantizer_params=faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits.lists)),
+            )
         if k_factor:
             parameters = faiss.IndexRefineSearchParameters(
                 k_factor=k_factor, base_index_params=parameters

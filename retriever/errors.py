@@ -4,6 +4,7 @@ CatalensError
 ├── QueryError
 │   ├── EmptyQueryError           a query without parts
 │   ├── InvalidKError             k below 1, or above the number of items
+│   ├── InvalidRecallError        a recall that is not above 0, or above 1
 │   ├── InvalidWeightError        a weight that is no number, or out of bounds
 │   ├── NoWeightError             all weights are zero, or the parts cancel each other out
 │   ├── UnknownWeightError        a weight for a space or modality the index does not have
@@ -29,6 +30,10 @@ class EmptyQueryError(QueryError):
 
 class InvalidKError(QueryError):
     """k is below 1, or above the number of items."""
+
+
+class InvalidRecallError(QueryError):
+    """A recall that is not above 0, or above 1."""
 
 
 class InvalidWeightError(QueryError):
