@@ -50,6 +50,12 @@ def grid(plan: Plan, n: int, dimension: int) -> list[OperatingPoint]:
         for p in nprobes
         for f in _K_FACTORS
     ]
+    # A search scans the lists that hold its candidates, however few it is told to.
+    points = [
+        point
+        for point in points
+        if point.nprobe >= min(plan.lists, 2 * point.candidates(K + 1) * plan.lists / n)
+    ]
 
     def cost(point: OperatingPoint) -> float:
         scanned = point.nprobe * n / plan.lists * plan.code_bytes
