@@ -1,4 +1,4 @@
-"""The command line: `catalens build | rebuild | learn | query | inspect | verify`."""
+"""The command line: `catalens build | rebuild | learn | tune | query | inspect | verify`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from indexer import BuildSummary, build_index, verify_index
 from retriever import Query, Retriever
 
 from .cli_learn import learn, rebuild
+from .cli_tune import tune
 from .describe import describe, describe_tables
 from .options import Device, Index, Json, named_numbers, named_values, print_json
 from .terminal import Bars, Output, hit_json, hits_table, progress_wanted
@@ -62,6 +63,7 @@ app = typer.Typer(
 )
 
 app.command()(rebuild)
+app.command()(tune)
 app.add_typer(learn)
 
 

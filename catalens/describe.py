@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from indexer import IndexLayout, PointEntry, load_manifest, open_latest
+from indexer import IndexEntry, IndexLayout, PointEntry, load_manifest, open_latest
 
 _SOURCES = {"preset": "of the preset", "given": "given", "learned": "learned"}
 
@@ -70,14 +70,7 @@ def describe(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         },
         "kind": manifest.index.kind,
         "factory": manifest.index.factory,
-        "target": manifest.index.target,
-        "operating_point": _point(manifest.index.default()),
-        "operating_point_against": _point(manifest.index.default(against=True)),
-        "recall_at_10": manifest.index.recall,
-        "points": [_point(point) for point in manifest.index.points],
-        "points_against": [_point(point) for point in manifest.index.against],
-        "exact_rows": manifest.index.exact_rows,
-        "threads": manifest.index.threads,
+        **points_json(manifest.index),
         "bytes": {"derived": derived, "store": in_store},
         "bytes_per_item": {
             "codes": manifest.index.code_bytes,
@@ -140,16 +133,35 @@ def describe_tables(found: dict[str, Any]) -> Iterator[Table | Text]:
         )
     yield Text("")
     yield spaces
+    yield from points_tables(found)
+
+
+def points_json(index: IndexEntry) -> dict[str, Any]:
+    """How an index can be searched, as JSON values."""
+    return {
+        "target": index.target,
+        "operating_point": _point(index.default()),
+        "operating_point_against": _point(index.default(against=True)),
+        "recall_at_10": index.recall,
+        "points": [_point(point) for point in index.points],
+        "points_against": [_point(point) for point in index.against],
+        "exact_rows": index.exact_rows,
+        "threads": index.threads,
+    }
+
+
+def points_tables(found: Mapping[str, Any]) -> Iterator[Table | Text]:
+    """The same for people."""
     for title, kind, default in (
         ("point", "points", "operating_point"),
         ("against a space", "points_against", "operating_point_against"),
     ):
         if found[kind]:
             yield Text("")
-            yield points_table(title, found[kind], found[default])
+            yield _points_table(title, found[kind], found[default])
 
 
-def points_table(
+def _points_table(
     title: str, points: Sequence[Mapping[str, Any]], default: Mapping[str, Any]
 ) -> Table:
     """Operating points as `describe` gives them, one a line, the default one marked."""

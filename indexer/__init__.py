@@ -20,11 +20,13 @@ from .rebuild import RebuildSummary, rebuild_index
 from .searcher import Selection
 from .spaces import kind_of_input
 from .store import Snapshot, Store
+from .tune import FusedQueries, TuneReport, tune_generation
 from .verify import VerifyReport, verify_index
 
 __all__ = [
     "AlignmentSummary",
     "BuildSummary",
+    "FusedQueries",
     "FusionSummary",
     "Generation",
     "IndexEntry",
@@ -39,6 +41,7 @@ __all__ = [
     "Snapshot",
     "SpaceEntry",
     "Store",
+    "TuneReport",
     "VerifyReport",
     "WeightReport",
     "build_index",
@@ -48,6 +51,7 @@ __all__ = [
     "load_manifest",
     "open_latest",
     "rebuild_index",
+    "tune_generation",
     "verify_index",
     "wants_gpu",
 ]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from .conditions import Asked, Condition, Sample
 from .explore import SLACK, Measured, explore, grid, widen
 from .faiss_index import Plan
+from .fusion import Fusion
 from .manifest import IndexEntry, PointEntry
 from .progress import Progress, Silent
 from .searcher import OperatingPoint, Searcher
@@ -47,18 +48,15 @@ class Study:
     singles: int
 
 
-def calibrate(
-    searcher: Searcher, plan: Plan, blocks: Mapping[str, slice], weights: Mapping[str, float]
-) -> IndexEntry:
+def calibrate(searcher: Searcher, plan: Plan, fusion: Fusion) -> IndexEntry:
     """The quick study of a build.
 
     Args:
         searcher: what is measured.
         plan: what the index is.
-        blocks: where each space lies in the rows; empty where they share dimensions.
-        weights: default weight of each space.
+        fusion: what made the rows.
     """
-    sample = Sample.draw(searcher.rows, blocks, weights, _QUERIES, seed=0)
+    sample = Sample.draw(searcher.rows, fusion, _QUERIES, seed=0)
     quick = Study(
         sample, sample.plain(), sample.against(), _FILTERS, RUNGS, TARGET - SLACK, _SINGLES
     )

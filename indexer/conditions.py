@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from .fusion import ConcatFusion, Fusion
 from .rows import Rows
 from .searcher import OperatingPoint, Searcher, Selection
 
@@ -63,18 +64,12 @@ class Sample:
     count: int
 
     @classmethod
-    def draw(
-        cls,
-        rows: Rows,
-        blocks: Mapping[str, slice],
-        weights: Mapping[str, float],
-        count: int,
-        seed: int,
-    ) -> Sample:
-        """A seeded sample."""
+    def draw(cls, rows: Rows, fusion: Fusion, count: int, seed: int) -> Sample:
+        """A seeded sample of the rows that a fusion made."""
         rng = np.random.default_rng(seed)
         positions = rng.choice(len(rows), min(32 * count, len(rows)), replace=False)
-        return cls(rows.take(positions), positions, blocks, weights, count)
+        blocks = fusion.blocks if isinstance(fusion, ConcatFusion) else {}
+        return cls(rows.take(positions), positions, blocks, fusion.weights, count)
 
     def plain(self) -> dict[str, Asked]:
         """All spaces at their default weights, and each alone."""

@@ -71,8 +71,7 @@ class Deriver:
         index = self._build_index(plan, rows, gpu=gpu)
         files[folder.INDEX] = _entry(write_file(folder.path(folder.INDEX), index.serialize()))
         self._progress.start("measure recall", 1)
-        blocks = fusion.blocks if isinstance(fusion, ConcatFusion) else {}
-        entry = calibrate(Searcher(index, rows, plan), plan, blocks, fusion.weights)
+        entry = calibrate(Searcher(index, rows, plan), plan, fusion)
         self._progress.advance(1)
         self._progress.finish()
         sync_folder(folder.root)

@@ -44,14 +44,16 @@ class Generation:
         entry = manifest.index
         self.point = _operating(entry.default())
         self.against = _operating(entry.default(against=True))
-        plan = Plan(entry.kind, entry.factory, entry.dimension, entry.lists, entry.code_bytes, 0)
+        self.plan = Plan(
+            entry.kind, entry.factory, entry.dimension, entry.lists, entry.code_bytes, 0
+        )
         index = FaissIndex.deserialize(read_checked(layout, manifest, layout.INDEX), gpu=gpu)
         check_size(layout, manifest, layout.ROWS)
         check_hash(layout, manifest, layout.ROW_CHECKSUMS)
         rows_file = Rows(
             layout.path(layout.ROWS), layout.path(layout.ROW_CHECKSUMS), manifest.dimension
         )
-        self.searcher = Searcher(index, rows_file, plan, entry.exact_rows)
+        self.searcher = Searcher(index, rows_file, self.plan, entry.exact_rows)
         self.searcher.threads = entry.threads
         # Positions and rows are the same numbers until a compaction leaves gaps.
         self._identity = bool(

@@ -9,6 +9,7 @@ CatalensError
 │   ├── NoWeightError             all weights are zero, or the parts cancel each other out
 │   ├── UnknownWeightError        a weight for a space or modality the index does not have
 │   ├── ModalityNotIndexedError   no space of the index is reached from that modality
+│   ├── QueryFileError            a file of queries that cannot be read
 │   └── UnknownItemError          a liked or unliked id that is not in the index
 ├── FingerprintMismatchError      the encoder here is not the one the index was built with
 ├── RetrieverClosedError
@@ -50,6 +51,10 @@ class UnknownWeightError(QueryError):
 
 class ModalityNotIndexedError(QueryError):
     """No space of the index is reached from that modality."""
+
+
+class QueryFileError(QueryError):
+    """A file of queries that cannot be read, or a line that is none."""
 
 
 class UnknownItemError(QueryError):

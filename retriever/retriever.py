@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from encoders import Limits
 from indexer import (
+    FusedQueries,
     Generation,
     IndexLayout,
     Manifest,
@@ -227,6 +228,18 @@ class Retriever:
         allowed = self._allowed(where, way.having) if where is not None or way.having else None
         found = generation.searcher.search(vectors, min(most, len(self)), point, allowed)
         return [self._ranked(one, k, way, *hits) for one, hits in zip(composed, found, strict=True)]
+
+    def fused(self, queries: Sequence[Query]) -> FusedQueries:
+        """The vectors that queries are searched with: what an index is tuned with.
+
+        Raises:
+            QueryError, MediaError, FingerprintMismatchError: as `search`.
+        """
+        composed = self._composer.compose(queries)
+        return FusedQueries(
+            np.stack([one.vector for one in composed]),
+            np.array([one.is_against for one in composed]),
+        )
 
     def fields(self) -> list[str]:
         """Names of the metadata fields that `where` can filter on."""
