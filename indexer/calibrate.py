@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .conditions import Asked, Condition, Sample
+from .conditions import Asked, Condition, Filters, Sample
 from .explore import SLACK, Measured, explore, grid, widen
 from .faiss_index import Plan
 from .fusion import Fusion
@@ -26,7 +26,7 @@ RUNGS = (0.8, 0.9, 0.95, TARGET, 0.98, 0.99)
 """The least recall of each point that is kept: a handful stands for hundreds."""
 _QUERIES = 128
 # Of those that are hardest, few rows and rows apart from what is asked for, some.
-_FILTERS = {0.1: ("random", "near"), 0.02: ("random",)}
+_FILTERS = Filters({0.1: ("random", "near"), 0.02: ("random",)}, directions=2)
 _SINGLES = 48
 
 
@@ -34,15 +34,15 @@ _SINGLES = 48
 class Study:
     """What is to be measured, and how thoroughly.
 
-    `toward` and `against` are questions by name, `filters` what `Sample.filtered` takes, `rungs`
-    the recall that points are wanted for, `target` that of the default point, `singles` how many
-    queries are timed one by one.
+    `toward` and `against` are questions by name, asked with `filters` too; `rungs` is the recall
+    that points are wanted for, `target` that of the default point, `singles` how many queries are
+    timed one by one.
     """
 
     sample: Sample
     toward: Mapping[str, Asked]
     against: Mapping[str, Asked]
-    filters: Mapping[float, tuple[str, ...]]
+    filters: Filters
     rungs: Sequence[float]
     target: float
     singles: int
@@ -116,16 +116,19 @@ class _Questions:
         """The questions, those with a filter made of all of them, with exact answers."""
         rows, sample = searcher.rows, study.sample
         mixed = Asked.mixed(list(asked.values()), sample.count)
-        everything = {**asked, **sample.filtered(mixed, rows, study.filters, seed=0)}
+        everything = {
+            **{name: [one] for name, one in asked.items()},
+            **sample.filtered(mixed, rows, study.filters, seed=0),
+        }
         progress.start("find exact answers", len(everything))
         found: dict[str, Condition] = {}
-        for name, one in everything.items():
-            found[name] = Condition.measurable(rows, one)
+        for name, several in everything.items():
+            found[name] = Condition(rows, several)
             progress.advance(1)
         progress.finish()
         return cls(
-            {name: one for name, one in found.items() if one.asked.selection is None},
-            {name: one for name, one in found.items() if one.asked.selection is not None},
+            {name: one for name, one in found.items() if not one.filtered},
+            {name: one for name, one in found.items() if one.filtered},
         )
 
     def explore(

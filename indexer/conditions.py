@@ -52,6 +52,15 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class Filters:
+    """Which filters to measure under: for each part of the rows that is allowed, how those lie:
+    `random`, or the `near` or `far` ones as seen from some row; from `directions` rows each."""
+
+    kinds: Mapping[float, tuple[str, ...]]
+    directions: int
+
+
+@dataclass(frozen=True)
 class Sample:
     """Rows of the catalog in random order (catalogs are sorted, and their first items are of one
     kind), their positions, and where each space lies in them: `blocks` is empty where spaces share
@@ -108,31 +117,31 @@ class Sample:
         return found
 
     def filtered(
-        self, asked: Asked, rows: Rows, shares: Mapping[float, tuple[str, ...]], seed: int
-    ) -> dict[str, Asked]:
-        """The same questions under filters.
+        self, asked: Asked, rows: Rows, filters: Filters, seed: int
+    ) -> dict[str, list[Asked]]:
+        """The same questions under filters, as many of them with each filter of a kind.
 
         Args:
             asked: the questions.
             rows: all rows.
-            shares: for each part of the rows that a filter allows, how those lie: `random`, or
-                the `near` or `far` ones as seen from some row.
+            filters: which filters.
             seed: chooses rows and directions.
         """
         rng = np.random.default_rng(seed)
-        direction = self.rows[rng.integers(len(self.rows))]
-        seen = np.concatenate([chunk @ direction for _, chunk in rows.chunks()])
-        orders = {"random": rng.permutation(len(rows)), "near": np.argsort(-seen)}
-        orders["far"] = orders["near"][::-1]
-        found = {}
-        for share, kinds in shares.items():
-            allowed = min(len(rows), max(_LEAST_ALLOWED, round(share * len(rows))))
-            for kind in kinds:
-                mask = np.zeros(len(rows), dtype=bool)
-                mask[orders[kind][:allowed]] = True
-                found[f"filter {100 * share:g} %, {kind}"] = Asked(
-                    asked.queries, asked.own, Selection(mask)
-                )
+        found: dict[str, list[Asked]] = {}
+        for number in range(filters.directions):
+            direction = self.rows[rng.integers(len(self.rows))]
+            seen = np.concatenate([chunk @ direction for _, chunk in rows.chunks()])
+            orders = {"random": rng.permutation(len(rows)), "near": np.argsort(-seen)}
+            orders["far"] = orders["near"][::-1]
+            some = slice(number, None, filters.directions)
+            for share, kinds in filters.kinds.items() if len(asked.own[some]) else ():
+                allowed = min(len(rows), max(_LEAST_ALLOWED, round(share * len(rows))))
+                for kind in kinds:
+                    mask = np.zeros(len(rows), dtype=bool)
+                    mask[orders[kind][:allowed]] = True
+                    several = found.setdefault(f"filter {100 * share:g} %, {kind}", [])
+                    several.append(Asked(asked.queries[some], asked.own[some], Selection(mask)))
         return found
 
     @cached_property
@@ -164,27 +173,31 @@ def _not_empty(asked: Mapping[str, Asked]) -> dict[str, Asked]:
     return {name: one for name, one in asked.items() if len(one.queries)}
 
 
-@dataclass(frozen=True)
 class Condition:
-    """Questions with the exact k-th best score float32 (m,) for each."""
+    """Questions with the exact k-th best score float32 (m,) for each.
 
-    asked: Asked
-    kth: Floats
+    Args:
+        rows: scanned for the answers.
+        several: questions of one kind; the condition's recall is that of the worst of them.
+    """
 
-    @classmethod
-    def measurable(cls, rows: Rows, asked: Asked) -> Condition:
-        """Scan for the answers."""
-        return cls(asked, _exact_kth(rows, asked))
+    def __init__(self, rows: Rows, several: Sequence[Asked]) -> None:
+        self._known = [(asked, _exact_kth(rows, asked)) for asked in several]
+        self.filtered = any(asked.selection is not None for asked in several)
 
     def recall(self, searcher: Searcher, point: OperatingPoint) -> float:
         """Share of the k best that are found; a score as good as the k-th counts (ties)."""
-        found = 0
-        answers = searcher.search(self.asked.queries, K + 1, point, self.asked.selection)
-        for (positions, scores), mine, bound in zip(answers, self.asked.own, self.kth, strict=True):
-            others = scores[positions != mine][:K]
-            # Scores are computed in another order than the oracle's: allow for rounding.
-            found += int(np.count_nonzero(others >= bound - _ROUNDING * max(1, abs(bound))))
-        return found / (K * len(self.kth))
+        return min(_recall(searcher, point, *known) for known in self._known)
+
+
+def _recall(searcher: Searcher, point: OperatingPoint, asked: Asked, kth: Floats) -> float:
+    found = 0
+    answers = searcher.search(asked.queries, K + 1, point, asked.selection)
+    for (positions, scores), mine, bound in zip(answers, asked.own, kth, strict=True):
+        others = scores[positions != mine][:K]
+        # Scores are computed in another order than the oracle's: allow for rounding.
+        found += int(np.count_nonzero(others >= bound - _ROUNDING * max(1, abs(bound))))
+    return found / (K * len(kth))
 
 
 def _exact_kth(rows: Rows, asked: Asked) -> Floats:

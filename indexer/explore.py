@@ -13,9 +13,9 @@ from .searcher import OperatingPoint, Searcher
 SLACK = 0.01
 """By so much a filter may lower a point's recall before it gets more lists than others."""
 _K_FACTORS = (4, 6, 8, 10, 15, 20, 30, 40, 60, 80, 120, 160)
-# Under a filter so many times the lists are scanned, more only where recall needs it: a filtered
-# query should take no more than three times as long as another.
-_WIDENINGS = (3, 4, 6, 8, 12, 16, 32)
+# Under a filter so many times the lists are scanned: a filtered query is to take no more than three
+# times as long as another, and a point that this is not enough for finds less under filters.
+_WIDENINGS = (2, 3)
 # Scanning a byte of 4-bit code costs a sixth of rescoring a byte of row (measured, AVX2).
 _CODE_COST = 1 / 6
 # What brings no more than this to recall brings nothing.
@@ -139,7 +139,7 @@ def widen(
     searcher: Searcher, front: Sequence[Measured], filtered: Mapping[str, Condition], lists: int
 ) -> list[Measured]:
     """Each point with as many lists under a filter as it takes to find there what it finds
-    without, less `SLACK`, and its recall under the filtered conditions too."""
+    without, less `SLACK`, or as it may take, and its recall under the filtered conditions too."""
     widened = []
     for one in front:
         for times in _WIDENINGS:

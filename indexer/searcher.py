@@ -23,10 +23,10 @@ Found = tuple[Positions, Floats]
 
 # Under a filter, so many times the candidates are rescored. Codes tell neighbours apart; among rows
 # that are all far away, which a filter may well leave, they tell little.
-_FILTERED_CANDIDATES = 4
+_FILTERED_CANDIDATES = 2
 _CHUNK = 4096
 # One row in this many allowed: then reading just those beats asking each row whether it is.
-_SPARSE = 256
+_SPARSE = 100
 _MIN_CANDIDATES = 40
 
 
@@ -137,9 +137,16 @@ class Searcher:
         ]
 
     def _nprobe(self, count: int, passing: int, point: OperatingPoint, bits: Bits | None) -> int:
-        """Lists to scan: the point's, more where they would hold too few candidates."""
-        lists = self._plan.lists if bits is None else bits.lists_held
-        wanted = point.nprobe if bits is None else point.filtered_nprobe
+        """Lists to scan: the point's, more where they would hold too few candidates.
+
+        The more rows a filter allows, the less it is one: between its two numbers of lists the
+        point's go by the part that it leaves out.
+        """
+        lists, wanted = self._plan.lists, point.nprobe
+        if bits is not None:
+            left_out = 1 - passing / len(self.rows)
+            lists = bits.lists_held
+            wanted += round(left_out * (point.filtered_nprobe - point.nprobe))
         return min(lists, max(wanted, -(-2 * count * lists // passing)))
 
     def _exact(self, queries: Floats, k: int, selection: Selection | None) -> list[Found]:

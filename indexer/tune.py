@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .calibrate import RUNGS, Study, measure
-from .conditions import Asked, Sample
+from .conditions import Asked, Filters, Sample
 from .errors import TargetError
 from .explore import SLACK
 from .faiss_index import wants_gpu
@@ -24,7 +24,7 @@ from .rebuild import opened_for_writing
 
 _QUERIES = 384
 _SINGLES = 512
-_FILTERS = dict.fromkeys((0.5, 0.1, 0.01, 0.001), ("random", "near", "far"))
+_FILTERS = Filters(dict.fromkeys((0.5, 0.1, 0.01, 0.001), ("random", "near", "far")), directions=3)
 
 
 @dataclass(frozen=True)
