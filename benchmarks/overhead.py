@@ -121,8 +121,8 @@ def run(options: Options) -> Result:
     figures = {
         "items": items,
         "index": entry.factory,
-        "nprobe": entry.nprobe,
-        "k_factor": entry.k_factor,
+        "nprobe": entry.default().nprobe,
+        "k_factor": entry.default().k_factor,
         "ratio_p50": rounded(ours.p50 / bare.p50),
         "extra_p50_ms": rounded(ours.p50 - bare.p50),
         "allowed_p50_ms": rounded(allowed),

@@ -79,11 +79,11 @@ def build(vectors: Path, index: Path) -> dict[str, Any]:
     }
 
 
-def ask(index: Path, queries: Path) -> dict[str, Any]:
+def ask(folder: Path, queries: Path) -> dict[str, Any]:
     """Open, ask each query alone; latencies, memory, and the ids as positions."""
     asked = [Query(vector=vector) for vector in np.load(queries)]
     before = anonymous_bytes()
-    with Retriever.open(index, device="cpu") as shop:
+    with Retriever.open(folder, device="cpu") as shop:
         shop.search(asked[0], k=K, explain=False)
         opened = anonymous_bytes() - before
         seconds = []
@@ -95,12 +95,13 @@ def ask(index: Path, queries: Path) -> dict[str, Any]:
                 taken.append(perf_counter() - start)
             seconds.append(taken)
         hits = shop.search_many(asked, K, explain=False)
-        point = shop.manifest.index
+        index = shop.manifest.index
+        point = index.default()
     timed = np.array(seconds[1:]) * 1e3
     return {
         "nprobe": point.nprobe,
         "k_factor": point.k_factor,
-        "lists": point.lists,
+        "lists": index.lists,
         "p50_ms": rounded(float(np.median(np.percentile(timed, 50, axis=1)))),
         "p99_ms": rounded(float(np.median(np.percentile(timed, 99, axis=1)))),
         "opened_bytes": opened,

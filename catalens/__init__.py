@@ -12,6 +12,8 @@ from indexer import (
 )
 from retriever import Hit, Query, Retriever, SpaceMatch
 
+from .tuning import tune_index
+
 __all__ = [
     "BuildSummary",
     "CatalensError",
@@ -25,4 +27,5 @@ __all__ = [
     "learn_alignment",
     "learn_fusion",
     "rebuild_index",
+    "tune_index",
 ]

@@ -1,4 +1,4 @@
-"""The command line: `catalens build | rebuild | learn | query | inspect | verify`."""
+"""The command line: `catalens build | rebuild | learn | tune | query | inspect | verify`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from indexer import BuildSummary, build_index, verify_index
 from retriever import Query, Retriever
 
 from .cli_learn import learn, rebuild
+from .cli_tune import tune
 from .describe import describe, describe_tables
 from .options import Device, Factory, Index, Json, Profile, named_numbers, named_values, print_json
 from .terminal import Bars, Output, hit_json, hits_table, progress_wanted
@@ -62,6 +63,7 @@ app = typer.Typer(
 )
 
 app.command()(rebuild)
+app.command()(tune)
 app.add_typer(learn)
 
 
@@ -154,6 +156,9 @@ def query(
     k: Annotated[
         int | None, typer.Option("-k", help="Hits wanted; 10, or all items of a smaller index.")
     ] = None,
+    recall: Annotated[
+        float | None, typer.Option(help="Part of the true best to find, such as 0.95.")
+    ] = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -168,7 +173,7 @@ def query(
         missing=missing,
     )
     with Retriever.open(index, device=device) as retriever:
-        hits = retriever.search(asked, k, where=where)
+        hits = retriever.search(asked, k, where=where, recall=recall)
     if json:
         for rank, hit in enumerate(hits, start=1):
             print_json(hit_json(rank, hit))

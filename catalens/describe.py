@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from indexer import IndexLayout, load_manifest, open_latest
+from indexer import IndexEntry, IndexLayout, PointEntry, load_manifest, open_latest
 
 _SOURCES = {"preset": "of the preset", "given": "given", "learned": "learned"}
 
@@ -71,11 +71,7 @@ def describe(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         "kind": manifest.index.kind,
         "profile": manifest.index.profile,
         "factory": manifest.index.factory,
-        "operating_point": {"nprobe": manifest.index.nprobe, "k_factor": manifest.index.k_factor},
-        "operating_point_against": None
-        if manifest.index.against is None
-        else manifest.index.against.model_dump(),
-        "recall_at_10": manifest.index.recall,
+        **points_json(manifest.index),
         "bytes": {"derived": derived, "store": in_store},
         "bytes_per_item": {
             "codes": manifest.index.code_bytes,
@@ -92,7 +88,6 @@ def describe_tables(found: dict[str, Any]) -> Iterator[Table | Text]:
     """The same for people."""
     facts = Table(box=None, show_header=False, pad_edge=False)
     per_item = found["bytes_per_item"]
-    point, against = found["operating_point"], found["operating_point_against"]
     recall = ", ".join(f"{name} {value:.3f}" for name, value in found["recall_at_10"].items())
     for name, value in {
         "index": found["index"],
@@ -104,14 +99,7 @@ def describe_tables(found: dict[str, Any]) -> Iterator[Table | Text]:
             f"{found['fusion']}, missing modalities: {found['missing']}, "
             f"weights {_SOURCES[found['weights_from']]}"
         ),
-        "searched at": "every row"
-        if found["kind"] == "exact"
-        else f"nprobe {point['nprobe']}, {point['k_factor']} candidates per hit"
-        + (
-            f"; against a space: nprobe {against['nprobe']}, {against['k_factor']} candidates"
-            if against
-            else ""
-        ),
+        "searched at": _searched_at(found),
         "recall@10": recall,
         "bytes per item": (
             f"{per_item['codes']} code, {per_item['derived']:,} derived files, "
@@ -146,3 +134,65 @@ def describe_tables(found: dict[str, Any]) -> Iterator[Table | Text]:
         )
     yield Text("")
     yield spaces
+    yield from points_tables(found)
+
+
+def points_json(index: IndexEntry) -> dict[str, Any]:
+    """How an index can be searched, as JSON values."""
+    return {
+        "target": index.target,
+        "operating_point": _point(index.default()),
+        "operating_point_against": _point(index.default(against=True)),
+        "recall_at_10": index.recall,
+        "points": [_point(point) for point in index.points],
+        "points_against": [_point(point) for point in index.against],
+        "exact_rows": index.exact_rows,
+        "threads": index.threads,
+    }
+
+
+def points_tables(found: Mapping[str, Any]) -> Iterator[Table | Text]:
+    """The same for people."""
+    for title, kind, default in (
+        ("point", "points", "operating_point"),
+        ("against a space", "points_against", "operating_point_against"),
+    ):
+        if found[kind]:
+            yield Text("")
+            yield _points_table(title, found[kind], found[default])
+
+
+def _points_table(
+    title: str, points: Sequence[Mapping[str, Any]], default: Mapping[str, Any]
+) -> Table:
+    """Operating points as `describe` gives them, one a line, the default one marked."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column(title)
+    for heading in ("nprobe", "filtered", "per hit", "worst recall@10", "p50 ms", "p99 ms", "q/s"):
+        table.add_column(heading, justify="right")
+    for point in points:
+        table.add_row(
+            "default" if point == default else "",
+            str(point["nprobe"]),
+            str(point["filtered_nprobe"]),
+            str(point["k_factor"]),
+            f"{point['worst']:.3f}",
+            f"{point['p50_ms']:g}",
+            f"{point['p99_ms']:g}",
+            f"{point['queries_per_second']:,.0f}",
+        )
+    return table
+
+
+def _point(point: PointEntry) -> dict[str, Any]:
+    return {**point.model_dump(), "worst": point.worst}
+
+
+def _searched_at(found: Mapping[str, Any]) -> str:
+    if found["kind"] == "exact":
+        return "every row"
+    point, against = found["operating_point"], found["operating_point_against"]
+    told = f"nprobe {point['nprobe']}, {point['k_factor']} candidates per hit"
+    if against != point:
+        told += f"; against a space: nprobe {against['nprobe']}, {against['k_factor']} candidates"
+    return f"{told}; filters of up to {found['exact_rows']:,} rows: exactly"

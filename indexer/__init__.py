@@ -13,23 +13,27 @@ from .learn import (
     learn_fusion,
 )
 from .learning.weights import WeightReport
-from .manifest import Manifest, SpaceEntry
+from .manifest import IndexEntry, Manifest, PointEntry, SpaceEntry
 from .opening import open_latest
 from .progress import Progress
 from .rebuild import RebuildSummary, rebuild_index
 from .searcher import Selection
 from .spaces import kind_of_input
 from .store import Snapshot, Store
+from .tune import FusedQueries, TuneReport, tune_generation
 from .verify import VerifyReport, verify_index
 
 __all__ = [
     "AlignmentSummary",
     "BuildSummary",
+    "FusedQueries",
     "FusionSummary",
     "Generation",
+    "IndexEntry",
     "IndexLayout",
     "LearnedHead",
     "Manifest",
+    "PointEntry",
     "PolicyError",
     "Progress",
     "RebuildSummary",
@@ -37,6 +41,7 @@ __all__ = [
     "Snapshot",
     "SpaceEntry",
     "Store",
+    "TuneReport",
     "VerifyReport",
     "WeightReport",
     "build_index",
@@ -46,6 +51,7 @@ __all__ = [
     "load_manifest",
     "open_latest",
     "rebuild_index",
+    "tune_generation",
     "verify_index",
     "wants_gpu",
 ]

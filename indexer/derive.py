@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .blocks import BlockSource
-from .calibrate import Calibrated, calibrate
+from .calibrate import calibrate
 from .durable import sync_folder, write_file
 from .faiss_index import FaissIndex
 from .fusion import ConcatFusion, Fusion, MeanFusion, SpaceTransform, dump_fusion
 from .heads import dump_heads
 from .ids import write_ids
 from .layout import GenerationLayout
-from .manifest import FileEntry, IndexEntry, PointEntry, SpaceEntry
+from .manifest import FileEntry, IndexEntry, SpaceEntry
 from .missing import IMPUTED, PRESENT, renormalise_needs
-from .plan import Plan, Profile
+from .plan import Plan
 from .progress import Progress
 from .recipe import Recipe, space_entry
 from .rows import Rows, RowWriter
@@ -71,8 +71,7 @@ class Deriver:
         plan, index = self._build_index(self._plan(fusion, gpu=gpu), rows, gpu=gpu)
         files[folder.INDEX] = _entry(write_file(folder.path(folder.INDEX), index.serialize()))
         self._progress.start("measure recall", 1)
-        blocks = fusion.blocks if isinstance(fusion, ConcatFusion) else {}
-        measured = calibrate(Searcher(index, rows, plan), plan, blocks, fusion.weights)
+        entry = calibrate(Searcher(index, rows, plan), plan, fusion)
         self._progress.advance(1)
         self._progress.finish()
         sync_folder(folder.root)
@@ -85,7 +84,6 @@ class Deriver:
             )
             for column, space in enumerate(self._recipe.spaces)
         ]
-        entry = _index_entry(plan, self._recipe.profile, measured)
         return Derived(self._recipe, spaces, fusion.dimension, entry, files, self._n)
 
     def _fit(self) -> Fusion:
@@ -177,26 +175,3 @@ def _chunks(items: Iterator[tuple[int, Inputs]]) -> Iterator[list[tuple[int, Inp
 def _entry(written: tuple[int, str]) -> FileEntry:
     size, sha256 = written
     return FileEntry(bytes=size, sha256=sha256)
-
-
-def _index_entry(plan: Plan, profile: Profile, measured: Calibrated) -> IndexEntry:
-    toward, against = measured.toward, measured.against
-    return IndexEntry(
-        kind=plan.kind,
-        profile=profile,
-        factory=plan.factory,
-        dimension=plan.dimension,
-        lists=plan.lists,
-        code_bytes=plan.code_bytes,
-        nprobe=toward.point.nprobe,
-        k_factor=toward.point.k_factor,
-        against=None
-        if against is None
-        else PointEntry(nprobe=against.point.nprobe, k_factor=against.point.k_factor),
-        recall={
-            name: round(value, 4)
-            for one in (toward, against)
-            if one is not None
-            for name, value in one.recall.items()
-        },
-    )

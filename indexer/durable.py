@@ -78,6 +78,18 @@ def write_file(path: Path, data: bytes) -> tuple[int, str]:
         return file.close()
 
 
+def link_file(source: Path, target: Path) -> None:
+    """Make a file that is on the disk appear under another name too; copied where links cannot be
+    made."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        with source.open("rb") as old, HashedFile(target) as new:
+            while chunk := old.read(_HASH_CHUNK):
+                new.write(chunk)
+            new.close()
+
+
 def sync_folder(path: Path) -> None:
     """Make the names inside a folder durable."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -16,6 +16,7 @@ CatalensError
 │   ├── PolicyError              no such policy for missing modalities, or not in this index
 │   ├── FusionError              no such fusion, or one that was not learned for this index
 │   ├── PoolingError             no such pooling
+│   ├── TargetError              a recall to tune for that is not above 0, or above 1
 │   ├── UnknownSpaceError        a space that the index does not have
 │   └── DefaultWeightError       a default weight that is no positive number up to 1000
 ├── LearningError                see learning/errors.py
@@ -97,6 +98,10 @@ class FactoryError(RebuildError):
 
 class PoolingError(RebuildError):
     """A pooling that there is not."""
+
+
+class TargetError(RebuildError):
+    """A recall to tune for that is not above 0, or above 1."""
 
 
 class UnknownSpaceError(RebuildError):

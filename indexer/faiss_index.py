@@ -7,7 +7,7 @@ from disk: an exact index is nothing but those, and holds no vectors of its own.
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,15 @@ Positions = NDArray[np.int64]
 _SEED = 1234
 GPU_MAX_K = 2048
 """FAISS's GPU indexes know k and nprobe up to this."""
+
+
+class Bits(NamedTuple):
+    """What a filter allows, one bit each, the lowest first: positions, and the lists of the index
+    that hold any of them; `lists_held` is how many lists those are."""
+
+    positions: NDArray[np.uint8]
+    lists: NDArray[np.uint8]
+    lists_held: int
 
 
 def _faiss() -> Any:
@@ -69,7 +78,8 @@ class FaissIndex:
         # Set by `map_rows`.
         self._rows: Any = None
         self._refined: Any = None
-        self._known_centroids: Floats | None = None
+        self.threads = 0
+        """For batches; 0 for as many as there are cores."""
 
     @classmethod
     def train(cls, plan: Plan, sample: Floats, *, gpu: bool) -> FaissIndex:
@@ -174,14 +184,15 @@ class FaissIndex:
         return cls(plan, index, gpu=gpu)
 
     def search(
-        self, queries: Floats, k: int, *, nprobe: int, bits: NDArray[np.uint8] | None = None
+        self, queries: Floats, k: int, *, nprobe: int, bits: Bits | None = None
     ) -> tuple[Floats, Positions]:
         """The k best codes for each query.
 
         Args:
             queries: float32 (m, D).
             nprobe: lists to scan, where there are lists.
-            bits: which positions may be returned, one bit each, the lowest first; None for all.
+            bits: which positions may be returned; None for all. Then `nprobe` counts lists that
+                hold any of them.
 
         Returns:
             approximate scores float32 (m, k) in descending order and positions int64 (m, k),
@@ -199,7 +210,7 @@ class FaissIndex:
         *,
         candidates: int,
         nprobe: int,
-        bits: NDArray[np.uint8] | None = None,
+        bits: Bits | None = None,
     ) -> tuple[Floats, Positions]:
         """The k best rows among the candidates that codes choose: `search`, with exact scores."""
         # FAISS multiplies and cuts off: half a candidate more makes up for rounding.
@@ -208,11 +219,11 @@ class FaissIndex:
         return self._search(self._refined, queries, k, parameters)
 
     def scan_rows(
-        self, queries: Floats, k: int, bits: NDArray[np.uint8] | None = None
+        self, queries: Floats, k: int, bits: Bits | None = None
     ) -> tuple[Floats, Positions]:
         """The k best of all rows, or of those that may be returned: as `search`, exact."""
         faiss = _faiss()
-        selector = None if bits is None else faiss.IDSelectorBitmap(bits)
+        selector = None if bits is None else faiss.IDSelectorBitmap(bits.positions)
         parameters = faiss.SearchParameters(sel=selector)
         return self._search(self._rows, queries, k, parameters)
 
@@ -221,7 +232,7 @@ class FaissIndex:
     ) -> tuple[Floats, Positions]:
         faiss = _faiss()
         # Threads cost a single query more than they bring.
-        threads = 1 if len(queries) < 8 else usable_cores()
+        threads = 1 if len(queries) < 8 else self.threads or usable_cores()
         if faiss.omp_get_max_threads() != threads:
             faiss.omp_set_num_threads(threads)
         scores, positions = index.search(queries, k, params=parameters)
@@ -249,33 +260,13 @@ class FaissIndex:
                 found[faiss.rev_swig_ptr(inverted.get_ids(number), size)] = number
         return found
 
-    def nearest_lists(self, queries: Floats) -> Positions:
-        """All lists for each query, the nearest first: int64 (m, lists)."""
-        faiss = _faiss()
-        index = self._on_cpu()
-        vectors = self._padded(queries)
-        if isinstance(index, faiss.IndexPreTransform):
-            vectors = index.apply_chain(vectors)
-        # Not by the quantizer itself, which may be approximate and not tell them all.
-        ivf = faiss.try_extract_index_ivf(index)
-        return np.asarray((-vectors @ self._centroids(ivf).T).argsort(axis=1))
-
-    def _centroids(self, ivf: Any) -> Floats:
-        if self._known_centroids is None:
-            self._known_centroids = ivf.quantizer.reconstruct_n(0, ivf.nlist)
-        return self._known_centroids
-
-    def _parameters(
-        self, nprobe: int, candidates: int, k_factor: float, bits: NDArray[np.uint8] | None
-    ) -> Any:
+    def _parameters(self, nprobe: int, candidates: int, k_factor: float, bits: Bits | None) -> Any:
         """Parameters for the index that is searched; with a `k_factor` they are for rescoring."""
         key = (nprobe, candidates, k_factor)
         if bits is None and key in self._unfiltered:
             return self._unfiltered[key]
         faiss = _faiss()
-        # The selector keeps a pointer to the bits, not a reference: the caller keeps them alive.
-        selector = None if bits is None else faiss.IDSelectorBitmap(bits)
-        parameters = _parameters_of(self._cpu, nprobe, candidates, selector)
+        parameters = _parameters_of(self._cpu, nprobe, candidates, bits)
         if k_factor:
             parameters = faiss.IndexRefineSearchParameters(
                 k_factor=k_factor, base_index_params=parameters
@@ -285,17 +276,30 @@ class FaissIndex:
         return parameters
 
 
-def _parameters_of(index: Any, nprobe: int, candidates: int, selector: Any) -> Any:
+def _parameters_of(index: Any, nprobe: int, candidates: int, bits: Bits | None) -> Any:
     """Parameters of the class of this index, nested where indexes are: those of another class
-    FAISS ignores without a word, the selector too."""
+    FAISS ignores without a word, the selector too.
+
+    Selectors keep a pointer to the bits, not a reference: the caller keeps them alive.
+    """
     faiss = _faiss()
     if isinstance(index, faiss.IndexPreTransform):
         inner = faiss.downcast_index(index.index)
         return faiss.SearchParametersPreTransform(
-            index_params=_parameters_of(inner, nprobe, candidates, selector)
+            index_params=_parameters_of(inner, nprobe, candidates, bits)
         )
+    selector = None if bits is None else faiss.IDSelectorBitmap(bits.positions)
     if isinstance(index, faiss.IndexIVF):
-        return faiss.SearchParametersIVF(sel=selector, nprobe=nprobe)
+        if bits is None:
+            return faiss.SearchParametersIVF(nprobe=nprobe)
+        # Only lists that hold an allowed row; what is nested must be passed here, to be kept alive.
+        lists = faiss.IDSelectorBitmap(bits.lists)
+        coarse = (
+            faiss.SearchParametersHNSW(sel=lists, efSearch=nprobe)
+            if isinstance(faiss.downcast_index(index.quantizer), faiss.IndexHNSW)
+            else faiss.SearchParameters(sel=lists)
+        )
+        return faiss.SearchParametersIVF(sel=selector, nprobe=nprobe, quantizer_params=coarse)
     if isinstance(index, faiss.IndexHNSW):
         return faiss.SearchParametersHNSW(sel=selector, efSearch=candidates)
     return faiss.SearchParameters(sel=selector)

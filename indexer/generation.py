@@ -14,7 +14,7 @@ from .fusion import Fusion, load_fusion
 from .heads import AlignedReach, load_heads
 from .ids import Ids
 from .layout import GenerationLayout, IndexLayout
-from .manifest import Manifest, corrupt
+from .manifest import Manifest, PointEntry, corrupt
 from .plan import Plan
 from .rows import Rows
 from .searcher import OperatingPoint, Searcher
@@ -43,20 +43,27 @@ class Generation:
             -1, len(manifest.spaces)
         )
         entry = manifest.index
-        self.point = OperatingPoint(entry.nprobe, entry.k_factor)
-        self.against = (
-            self.point
-            if entry.against is None
-            else OperatingPoint(entry.against.nprobe, entry.against.k_factor)
+        self.point = _operating(entry.default())
+        self.against = _operating(entry.default(against=True))
+        self.plan = Plan(
+            entry.kind,
+            entry.factory,
+            entry.dimension,
+            entry.lists,
+            entry.code_bytes,
+            0,
+            entry.profile,
         )
-        plan = Plan(entry.kind, entry.factory, entry.dimension, entry.lists, entry.code_bytes, 0)
-        index = FaissIndex.deserialize(plan, read_checked(layout, manifest, layout.INDEX), gpu=gpu)
+        index = FaissIndex.deserialize(
+            self.plan, read_checked(layout, manifest, layout.INDEX), gpu=gpu
+        )
         check_size(layout, manifest, layout.ROWS)
         check_hash(layout, manifest, layout.ROW_CHECKSUMS)
         rows_file = Rows(
             layout.path(layout.ROWS), layout.path(layout.ROW_CHECKSUMS), manifest.dimension
         )
-        self.searcher = Searcher(index, rows_file, plan)
+        self.searcher = Searcher(index, rows_file, self.plan, entry.exact_rows)
+        self.searcher.threads = entry.threads
         # Positions and rows are the same numbers until a compaction leaves gaps.
         self._identity = bool(
             np.array_equal(self.row_numbers, np.arange(len(rows_file), dtype=np.uint32))
@@ -75,6 +82,19 @@ class Generation:
     def __len__(self) -> int:
         return len(self.row_numbers)
 
+    def point_for(self, recall: float | None, *, against: bool) -> OperatingPoint | None:
+        """The cheapest point that was measured to have this recall, None where none was: then an
+        exact scan has it. Without a recall, the default point.
+
+        Args:
+            recall: above 0, at most 1.
+            against: whether it is for queries that are against a space.
+        """
+        if recall is None:
+            return self.against if against else self.point
+        entry = self.manifest.index.cheapest(recall, against=against)
+        return None if entry is None else _operating(entry)
+
     def position_of(self, row: int) -> int | None:
         """Position of a row in this generation; None when it is not in it."""
         if self._identity:
@@ -82,6 +102,10 @@ class Generation:
         found = int(np.searchsorted(self.row_numbers, row))
         here = found < len(self) and int(self.row_numbers[found]) == row
         return found if here else None
+
+
+def _operating(entry: PointEntry) -> OperatingPoint:
+    return OperatingPoint(entry.nprobe, entry.k_factor, entry.filtered_nprobe)
 
 
 def load_manifest(folder: GenerationLayout, current: Current) -> Manifest:

@@ -60,14 +60,27 @@ class SpaceEntry(_Strict):
 
 
 class PointEntry(_Strict):
-    """An operating point: lists scanned, and candidates rescored for each hit wanted."""
+    """An operating point, and what was measured at it; see `searcher.OperatingPoint`."""
 
     nprobe: int
+    filtered_nprobe: int
     k_factor: int
+    recall: Annotated[dict[str, float], Field(min_length=1)]
+    """recall@10 against an exact scan, ties allowed, for each condition."""
+    p50_ms: float
+    p99_ms: float
+    """Milliseconds of a single query for 10 hits, on one thread, without a filter."""
+    queries_per_second: float
+    """In a batch, on `IndexEntry.threads`."""
+
+    @property
+    def worst(self) -> float:
+        """The lowest recall of all conditions."""
+        return min(self.recall.values())
 
 
 class IndexEntry(_Strict):
-    """The FAISS index and the point it is searched at."""
+    """The FAISS index and the points it can be searched at."""
 
     kind: str
     profile: Profile
@@ -75,12 +88,32 @@ class IndexEntry(_Strict):
     dimension: int
     lists: int
     code_bytes: int
-    nprobe: int
-    k_factor: int
-    against: PointEntry | None
-    """The point of queries that are against a space; None where all have the same."""
-    recall: dict[str, float]
-    """recall@10 measured at the build, for each condition."""
+    target: float
+    """The worst recall that queries get which ask for none, where any point reaches it."""
+    points: Annotated[list[PointEntry], Field(min_length=1)]
+    """Each finds more than the one before, and takes longer."""
+    against: list[PointEntry]
+    """The same for queries that are against a space; empty where those take `points`."""
+    exact_rows: int
+    """Up to so many rows that a filter allows are scanned without codes."""
+    threads: int
+    """For batches; 0 for as many as there are cores."""
+
+    def cheapest(self, recall: float, *, against: bool = False) -> PointEntry | None:
+        """The first point whose worst recall reaches that; None where no point does."""
+        points = self.against if against and self.against else self.points
+        return next((point for point in points if point.worst >= recall), None)
+
+    def default(self, *, against: bool = False) -> PointEntry:
+        """The point of queries that ask for no recall: the cheapest that reaches the target, or
+        else the best."""
+        points = self.against if against and self.against else self.points
+        return self.cheapest(self.target, against=against) or points[-1]
+
+    @property
+    def recall(self) -> dict[str, float]:
+        """recall@10 of the default points under each condition."""
+        return {**self.default().recall, **self.default(against=True).recall}
 
 
 class CatalogEntry(_Strict):

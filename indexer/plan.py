@@ -72,7 +72,7 @@ class Plan:
 
     `kind` is `exact`, `ivf-pq` or `custom`; `factory` FAISS's own name for the index, `dimension`
     what it is made for: vectors that are shorter are padded with zeros. `lists` is 1 where there
-    are none. `code_bytes` is the size of one code.
+    are none. `code_bytes` is the size of one code. `profile` is what was asked for.
     """
 
     kind: str
@@ -81,6 +81,7 @@ class Plan:
     lists: int
     code_bytes: int
     train_rows: int
+    profile: Profile
 
     @classmethod
     def choose(
@@ -97,7 +98,7 @@ class Plan:
         """
         quick = n < LEAST_CODED or (profile == "auto" and n * dimension <= EXACT_VALUES)
         if profile == "exact" or quick:
-            return cls("exact", "SQfp16", dimension, 1, 2 * dimension, 0)
+            return cls("exact", "SQfp16", dimension, 1, 2 * dimension, 0, profile)
         # A power of two.
         lists = 1 << round(np.log2(1.5 * np.sqrt(n)))
         train = min(n, max(_MIN_TRAIN, _TRAIN_PER_LIST * lists))
@@ -105,18 +106,20 @@ class Plan:
         if profile == "gpu" or (profile == "auto" and gpu):
             m, width = _gpu_code(dimension, starts)
             # With np: without polysemous training, which takes five times as long and serves none.
-            return cls("ivf-pq", f"IVF{lists},PQ{m}x8np", m * width, lists, m, train)
+            factory = f"IVF{lists},PQ{m}x8np"
+            return cls("ivf-pq", factory, m * width, lists, m, train, profile)
         width = BLOCK_ALIGNMENT
         aligned = math.gcd(*starts) or dimension
         if profile == "memory" and dimension % (2 * width) == aligned % (2 * width) == 0:
             width *= 2
         m = dimension // width
-        return cls("ivf-pq", f"{coarse},PQ{m}x4fs", dimension, lists, -(-m // 2), train)
+        factory = f"{coarse},PQ{m}x4fs"
+        return cls("ivf-pq", factory, dimension, lists, -(-m // 2), train, profile)
 
     @classmethod
     def custom(cls, n: int, dimension: int, factory: str) -> Plan:
         """An index by FAISS's own name; what it consists of shows when it is there."""
-        return cls("custom", factory, dimension, 1, 0, min(n, 4 * _MIN_TRAIN))
+        return cls("custom", factory, dimension, 1, 0, min(n, 4 * _MIN_TRAIN), "auto")
 
 
 def _gpu_code(dimension: int, starts: Sequence[int]) -> tuple[int, int]:

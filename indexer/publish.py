@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 from .derive import Derived, Deriver
-from .durable import sync_folder, write_file
-from .layout import FORMAT, IndexLayout
-from .manifest import Manifest
+from .durable import link_file, sync_folder, write_file
+from .layout import FORMAT, GenerationLayout, IndexLayout
+from .manifest import IndexEntry, Manifest
 from .progress import Progress
 from .recipe import Recipe
 from .store import Current, Snapshot, Store
@@ -28,19 +28,50 @@ def publish(
 
     Whatever stops it leaves the old generation current, and a folder that the next one sweeps.
     """
-    number = max(layout.generation_folders().values(), default=0) + 1
-    unfinished = layout.unfinished(number)
+    number, unfinished = _next(layout)
     with Snapshot(store.view(), Current(edition, number, "")) as snapshot:
         derived = Deriver(snapshot, recipe, progress).write(unfinished, gpu=gpu)
-    manifest = _manifest(edition, number, derived)
+    _name(layout, store, unfinished, _manifest(edition, number, derived))
+    return derived
+
+
+def publish_tuned(layout: IndexLayout, store: Store, manifest: Manifest, index: IndexEntry) -> None:
+    """Name a generation current that is searched in another way and has the same files, under the
+    writer's lock.
+
+    Args:
+        manifest: the current one.
+        index: the index as it is to be searched.
+    """
+    number, unfinished = _next(layout)
+    unfinished.root.mkdir()
+    for name in manifest.files:
+        link_file(layout.generation(manifest.generation).path(name), unfinished.path(name))
+    changed = {"generation": number, "created": _now(), "index": index}
+    _name(layout, store, unfinished, manifest.model_copy(update=changed))
+
+
+def _next(layout: IndexLayout) -> tuple[int, GenerationLayout]:
+    """Number and unfinished folder of the next generation; the folder is not there yet."""
+    number = max(layout.generation_folders().values(), default=0) + 1
+    return number, layout.unfinished(number)
+
+
+def _name(
+    layout: IndexLayout, store: Store, unfinished: GenerationLayout, manifest: Manifest
+) -> None:
+    """Write the manifest, rename the folder and name it current; sweep what no longer is."""
     _, sha256 = write_file(unfinished.path(unfinished.MANIFEST), manifest.dump())
     sync_folder(unfinished.root)
-    unfinished.root.rename(layout.generation(number).root)
+    unfinished.root.rename(layout.generation(manifest.generation).root)
     sync_folder(layout.generations)
-    store.publish(Current(edition, number, sha256))
+    store.publish(Current(manifest.edition, manifest.generation, sha256))
     store.sweep_editions()
-    _sweep_generations(layout, number)
-    return derived
+    _sweep_generations(layout, manifest.generation)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _manifest(edition: int, number: int, derived: Derived) -> Manifest:
@@ -50,7 +81,7 @@ def _manifest(edition: int, number: int, derived: Derived) -> Manifest:
         catalens=version("catalens"),
         edition=edition,
         generation=number,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=_now(),
         items=derived.items,
         dimension=derived.dimension,
         fusion=recipe.fusion,

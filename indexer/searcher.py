@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .faiss_index import FaissIndex
+from .faiss_index import Bits, FaissIndex
 from .plan import Plan
 from .rows import Rows
 
@@ -22,26 +22,23 @@ Allowed = NDArray[np.bool_]
 Found = tuple[Positions, Floats]
 """Positions int64 (h,) and their scores float32 (h,), the best first."""
 
-# Up to this many allowed rows are scored without codes: half a millisecond at 384 dimensions.
-# Codes tell neighbours apart; among rows that are all far away, which a filter may well leave, they
-# tell little.
-_EXACT_SELECTION = 8192
-# Beyond that, so many times the candidates are rescored, for the same reason.
-_FILTERED_CANDIDATES = 4
-# Under a filter, so many allowed rows are scanned at least: less than a millisecond of codes.
-_MIN_SCANNED = 25_000
+# Under a filter, so many times the candidates are rescored. Codes tell neighbours apart; among rows
+# that are all far away, which a filter may well leave, they tell little.
+_FILTERED_CANDIDATES = 2
 _CHUNK = 4096
 # One row in this many allowed: then reading just those beats asking each row whether it is.
-_SPARSE = 256
+_SPARSE = 100
 _MIN_CANDIDATES = 40
 
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """How much is searched: lists scanned, and candidates rescored for each hit wanted."""
+    """How much is searched: lists scanned, candidates rescored for each hit wanted, and lists
+    scanned under a filter, of those alone that hold a row that it allows."""
 
     nprobe: int
     k_factor: int
+    filtered_nprobe: int
 
     def candidates(self, k: int) -> int:
         """Candidates to rescore for k hits."""
@@ -53,39 +50,59 @@ class Selection:
 
     def __init__(self, mask: Allowed) -> None:
         self.positions: Positions = np.flatnonzero(mask)
-        self.bits = np.packbits(mask, bitorder="little")
-        self._per_list: NDArray[np.int64] | None = None
+        self._bits = np.packbits(mask, bitorder="little")
+        self._allowed: Bits | None = None
 
     def __len__(self) -> int:
         return len(self.positions)
 
-    def per_list(self, index: FaissIndex) -> NDArray[np.int64]:
-        """How many of the positions each list of the index holds, int64 (lists,)."""
-        if self._per_list is None:
-            self._per_list = np.bincount(
-                index.list_of_position[self.positions], minlength=index.lists
-            )
-        return self._per_list
+    def bits(self, index: FaissIndex) -> Bits:
+        """The positions, and the lists of the index that hold any of them, as bits."""
+        if self._allowed is None:
+            held = np.zeros(index.lists, dtype=bool)
+            if index.lists > 1:
+                held[index.list_of_position[self.positions]] = True
+            lists = np.packbits(held, bitorder="little")
+            self._allowed = Bits(self._bits, lists, int(held.sum()))
+        return self._allowed
 
 
 class Searcher:
-    """Exact top k among the candidates that the codes choose."""
+    """Exact top k among the candidates that the codes choose.
 
-    def __init__(self, index: FaissIndex, rows: Rows, plan: Plan) -> None:
+    Args:
+        exact_rows: up to so many rows that a filter allows are scored without codes.
+    """
+
+    def __init__(self, index: FaissIndex, rows: Rows, plan: Plan, exact_rows: int = 0) -> None:
         self.rows = rows
+        self.exact_rows = exact_rows
         self._index = index
         self._plan = plan
         index.map_rows(rows.halves)
 
+    @property
+    def threads(self) -> int:
+        """Threads for batches; 0 for as many as there are cores."""
+        return self._index.threads
+
+    @threads.setter
+    def threads(self, count: int) -> None:
+        self._index.threads = count
+
     def search(
-        self, queries: Floats, k: int, point: OperatingPoint, selection: Selection | None = None
+        self,
+        queries: Floats,
+        k: int,
+        point: OperatingPoint | None,
+        selection: Selection | None = None,
     ) -> list[Found]:
         """The k best rows for each query.
 
         Args:
             queries: float32 (m, D), from `ConcatFusion.fuse_query`.
             k: hits per query, at least 1.
-            point: the operating point.
+            point: the operating point; None for an exact scan.
             selection: which positions may be returned; None for all.
 
         Returns:
@@ -97,14 +114,16 @@ class Searcher:
         """
         passing = len(self.rows) if selection is None else len(selection)
         k = min(k, passing)
-        if self._plan.kind == "exact" or (
-            selection is not None and passing <= max(_EXACT_SELECTION, k)
+        if (
+            point is None
+            or self._plan.kind == "exact"
+            or (selection is not None and passing <= max(self.exact_rows, k))
         ):
             return self._exact(queries, k, selection)
         count = point.candidates(k)
         count = min(count if selection is None else count * _FILTERED_CANDIDATES, passing)
-        nprobe = self._nprobe(queries, count, point, selection)
-        bits = None if selection is None else selection.bits
+        bits = None if selection is None else selection.bits(self._index)
+        nprobe = self._nprobe(count, passing, point, bits)
         if self._index.scores_rows and self.rows.check(len(queries) * count):
             scores, found = self._index.search_rows(
                 queries, k, candidates=count, nprobe=nprobe, bits=bits
@@ -118,33 +137,24 @@ class Searcher:
             for n, one in enumerate(hits)
         ]
 
-    def _nprobe(
-        self, queries: Floats, count: int, point: OperatingPoint, selection: Selection | None
-    ) -> int:
+    def _nprobe(self, count: int, passing: int, point: OperatingPoint, bits: Bits | None) -> int:
         """Lists to scan: the point's, more where they would hold too few candidates.
 
-        Under a filter as many allowed rows are scanned as rows are without one, and at least
-        `_MIN_SCANNED`, wherever they lie: a filter may well allow only rows far from the query,
-        among which the order of the lists says little.
+        The more rows a filter allows, the less it is one: between its two numbers of lists the
+        point's go by the part that it leaves out.
         """
-        lists, n = self._plan.lists, len(self.rows)
-        if lists == 1:
-            return 1
-        if selection is None:
-            return min(lists, max(point.nprobe, -(-2 * count * lists // n)))
-        wanted = max(_MIN_SCANNED, point.nprobe * n // lists, 2 * count)
-        if wanted >= len(selection):
-            return lists
-        held = np.cumsum(
-            selection.per_list(self._index)[self._index.nearest_lists(queries)], axis=1
-        )
-        return int((held < wanted).sum(axis=1).max()) + 1
+        lists, wanted = self._plan.lists, point.nprobe
+        if bits is not None:
+            left_out = 1 - passing / len(self.rows)
+            lists = bits.lists_held
+            wanted += round(left_out * (point.filtered_nprobe - point.nprobe))
+        return min(lists, max(wanted, -(-2 * count * lists // passing)))
 
     def _exact(self, queries: Floats, k: int, selection: Selection | None) -> list[Found]:
         """The k best of all that may be returned, without codes."""
         sparse = selection is not None and len(self.rows) > _SPARSE * len(selection)
         if k and not sparse and self._index.scores_rows and self.rows.check():
-            bits = None if selection is None else selection.bits
+            bits = None if selection is None else selection.bits(self._index)
             return _in_order(*self._index.scan_rows(queries, k, bits))
         every = np.arange(len(self.rows)) if selection is None else selection.positions
         return [self._best_of(query, every, k) for query in queries]

@@ -4,10 +4,12 @@ CatalensError
 ├── QueryError
 │   ├── EmptyQueryError           a query without parts
 │   ├── InvalidKError             k below 1, or above the number of items
+│   ├── InvalidRecallError        a recall that is not above 0, or above 1
 │   ├── InvalidWeightError        a weight that is no number, or out of bounds
 │   ├── NoWeightError             all weights are zero, or the parts cancel each other out
 │   ├── UnknownWeightError        a weight for a space or modality the index does not have
 │   ├── ModalityNotIndexedError   no space of the index is reached from that modality
+│   ├── QueryFileError            a file of queries that cannot be read
 │   └── UnknownItemError          a liked or unliked id that is not in the index
 ├── FingerprintMismatchError      the encoder here is not the one the index was built with
 ├── RetrieverClosedError
@@ -31,6 +33,10 @@ class InvalidKError(QueryError):
     """k is below 1, or above the number of items."""
 
 
+class InvalidRecallError(QueryError):
+    """A recall that is not above 0, or above 1."""
+
+
 class InvalidWeightError(QueryError):
     """A weight that is no number, not finite, or out of bounds."""
 
@@ -45,6 +51,10 @@ class UnknownWeightError(QueryError):
 
 class ModalityNotIndexedError(QueryError):
     """No space of the index is reached from that modality."""
+
+
+class QueryFileError(QueryError):
+    """A file of queries that cannot be read, or a line that is none."""
 
 
 class UnknownItemError(QueryError):

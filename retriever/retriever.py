@@ -6,6 +6,7 @@ import operator
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from encoders import Limits
 from indexer import (
+    FusedQueries,
     Generation,
     IndexLayout,
     Manifest,
@@ -26,7 +28,7 @@ from indexer import (
 )
 
 from .compose import Composed, Composer
-from .errors import InvalidKError, RetrieverClosedError
+from .errors import InvalidKError, InvalidRecallError, RetrieverClosedError
 from .filters import parse
 from .hit import Hit
 from .predicates import evaluate
@@ -129,7 +131,13 @@ class Retriever:
         return self._generation.manifest
 
     def search(
-        self, query: Query, k: int | None = None, *, where: str | None = None, explain: bool = True
+        self,
+        query: Query,
+        k: int | None = None,
+        *,
+        where: str | None = None,
+        recall: float | None = None,
+        explain: bool = True,
     ) -> list[Hit]:
         """The k best items for a query.
 
@@ -138,6 +146,10 @@ class Retriever:
             k: hits wanted, from 1 to the number of items; None for 10, or for all items of a
                 smaller index.
             where: a filter on metadata, such as `price < 100 and colour in ("red", "blue")`.
+            recall: the part of the true 10 best that must be found, above 0 and at most 1, as
+                measured under the worst conditions by the build or by `catalens tune`: takes the
+                cheapest way to search that had it, and an exact scan where none had. None for the
+                index's default.
             explain: whether hits tell their `spaces` and `metadata`; without, these are empty and
                 a search is about twice as fast.
 
@@ -150,7 +162,7 @@ class Retriever:
             MediaError: a picture or sound of the query is bad.
             FingerprintMismatchError: the encoder here is not the index's.
         """
-        return self.search_many([query], k, where=where, explain=explain)[0]
+        return self.search_many([query], k, where=where, recall=recall, explain=explain)[0]
 
     def search_many(
         self,
@@ -158,6 +170,7 @@ class Retriever:
         k: int | None = None,
         *,
         where: str | None = None,
+        recall: float | None = None,
         explain: bool = True,
     ) -> list[list[Hit]]:
         """The k best items for each of many queries: encoded together, searched on all cores.
@@ -169,6 +182,8 @@ class Retriever:
                 "retriever", expected="an open one", got="closed", remedy="Open the index again."
             )
         k = self._checked_k(k)
+        if recall is not None:
+            recall = _checked_recall(recall)
         if not queries:
             return []
         if where is not None:
@@ -183,7 +198,7 @@ class Retriever:
         hits: list[list[Hit]] = [[] for _ in composed]
         for way, numbers in ways.items():
             together = [composed[number] for number in numbers]
-            ranked = self._search(together, k, way, where)
+            ranked = self._search(together, k, way, where, recall)
             told = self._explained(together, ranked) if explain else self._bare(ranked)
             for number, found in zip(numbers, told, strict=True):
                 hits[number] = found
@@ -197,17 +212,34 @@ class Retriever:
         )
 
     def _search(
-        self, composed: list[Composed], k: int, way: _Way, where: str | None
+        self,
+        composed: list[Composed],
+        k: int,
+        way: _Way,
+        where: str | None,
+        recall: float | None,
     ) -> list[_Ranked]:
         vectors = np.concatenate([one.vector for one in composed]).reshape(len(composed), -1)
         most = k + max(len(one.excluded) for one in composed)
         if way.rescored:
             most = max(_OVER_FETCHED * most, _LEAST_RESCORED)
         generation = self._generation
-        point = generation.against if way.against else generation.point
+        point = generation.point_for(recall, against=way.against)
         allowed = self._allowed(where, way.having) if where is not None or way.having else None
         found = generation.searcher.search(vectors, min(most, len(self)), point, allowed)
         return [self._ranked(one, k, way, *hits) for one, hits in zip(composed, found, strict=True)]
+
+    def fused(self, queries: Sequence[Query]) -> FusedQueries:
+        """The vectors that queries are searched with: what an index is tuned with.
+
+        Raises:
+            QueryError, MediaError, FingerprintMismatchError: as `search`.
+        """
+        composed = self._composer.compose(queries)
+        return FusedQueries(
+            np.stack([one.vector for one in composed]),
+            np.array([one.is_against for one in composed]),
+        )
 
     def fields(self) -> list[str]:
         """Names of the metadata fields that `where` can filter on."""
@@ -287,3 +319,15 @@ class Retriever:
         passing = np.zeros(int(numbers.max()) + 1, dtype=bool)
         passing[rows] = True
         return passing[numbers]
+
+
+def _checked_recall(recall: Any) -> float:
+    wanted = 0.0 if isinstance(recall, bool) or not isinstance(recall, Real) else float(recall)
+    if not 0 < wanted <= 1:  # NaN compares false
+        raise InvalidRecallError(
+            "recall",
+            expected="a number above 0, at most 1",
+            got=repr(recall),
+            remedy="Pass for example 0.95, or None for the index's default.",
+        )
+    return wanted

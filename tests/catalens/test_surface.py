@@ -22,6 +22,7 @@ def test_top_level_names() -> None:
         "learn_alignment",
         "learn_fusion",
         "rebuild_index",
+        "tune_index",
     ]
 
 
