@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from indexer.faiss_index import EXACT_BELOW
 from tests.catalogs import Opened, build_vectors, clustered
 from tests.processes import run_command
 
@@ -17,7 +16,7 @@ from tests.processes import run_command
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("built") / "index"
-    build_vectors(out, clustered(EXACT_BELOW, 16))
+    build_vectors(out, clustered(5_000, 16))
     return out
 
 
@@ -59,7 +58,7 @@ def test_tune_json_is_what_inspect_tells(index: Path) -> None:
 def test_query_with_a_recall(index: Path) -> None:
     done = run_command("query", index, "--like", "v7", "--recall", 1, "-k", 5, "--json")
     assert done.returncode == 0, done.stderr
-    x = clustered(EXACT_BELOW, 16)
+    x = clustered(5_000, 16)
     best = [f"v{n}" for n in np.argsort(-(x @ x[7]))[1:6]]
     assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == best
 

@@ -31,7 +31,7 @@ def build(out: Path) -> Path:
         {"id": str(n), "a": a[n], **({} if lacks[n] else {"b": b[n]}), "even": n % 2 == 0}
         for n in range(N)
     )
-    build_index(rows, out, vector={"a": "a", "b": "b"}, device="cpu")
+    build_index(rows, out, vector={"a": "a", "b": "b"}, device="cpu", profile="fast")
     return out
 
 
