@@ -168,13 +168,12 @@ def _points_table(
     """Operating points as `describe` gives them, one a line, the default one marked."""
     table = Table(box=None, pad_edge=False)
     table.add_column(title)
-    for heading in ("nprobe", "filtered", "per hit", "worst recall@10", "p50 ms", "p99 ms", "q/s"):
+    for heading in ("nprobe", "per hit", "worst recall@10", "p50 ms", "p99 ms", "q/s"):
         table.add_column(heading, justify="right")
     for point in points:
         table.add_row(
             "default" if point == default else "",
             str(point["nprobe"]),
-            str(point["filtered_nprobe"]),
             str(point["k_factor"]),
             f"{point['worst']:.3f}",
             f"{point['p50_ms']:g}",

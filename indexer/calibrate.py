@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .conditions import Asked, Condition, Filters, Sample
-from .explore import SLACK, Measured, explore, grid, widen
+from .conditions import SLACK, Asked, Condition, Filters, Sample
+from .explore import Measured, explore, grid
 from .fusion import Fusion
 from .manifest import IndexEntry, PointEntry
 from .plan import Plan
@@ -73,20 +73,20 @@ def measure(searcher: Searcher, plan: Plan, study: Study, progress: Progress) ->
         progress: told of every stage.
     """
     watch = Stopwatch(searcher, study.sample.rows, study.singles)
-    toward, against = [Measured(OperatingPoint(1, 1, 1), {"exact": 1.0})], []
+    toward, against = [Measured(OperatingPoint(1, 1), {"exact": 1.0})], []
     if plan.kind != "exact":
         points = grid(plan, len(searcher.rows), searcher.rows.halves.shape[1])
-        questions = _Questions.of(searcher, study, study.toward, progress)
-        toward = questions.explore(searcher, points, study.rungs, progress)
-        # Before it is asked what a filter needs: fewer rows need no lists at all.
-        searcher.exact_rows = watch.exact_rows(_default(toward, study.target))
-        # What is enough for the harder question is at least what is enough for the other.
-        points = points[points.index(toward[0].point) :]
-        toward = widen(searcher, toward, questions.filtered, plan.lists)
+        conditions = _conditions(searcher, study, study.toward, progress)
+        plain = {name: one for name, one in conditions.items() if not one.slack}
+        # How few rows need no codes must be known before it is asked what filters need.
+        first = explore(searcher, points, plain, [study.target], progress)[-1].point
+        searcher.exact_rows = watch.exact_rows(first)
+        toward = explore(searcher, points, conditions, study.rungs, progress)
         if study.against:
-            questions = _Questions.of(searcher, study, study.against, progress)
-            against = questions.explore(searcher, points, study.rungs, progress)
-            against = widen(searcher, against, questions.filtered, plan.lists)
+            conditions = _conditions(searcher, study, study.against, progress)
+            # What is enough for the harder question is at least what is enough for the other.
+            dearer = points[points.index(toward[0].point) :]
+            against = explore(searcher, dearer, conditions, study.rungs, progress)
     searcher.threads = watch.best_threads(_default(toward, study.target))
     return IndexEntry(
         kind=plan.kind,
@@ -103,47 +103,23 @@ def measure(searcher: Searcher, plan: Plan, study: Study, progress: Progress) ->
     )
 
 
-@dataclass(frozen=True)
-class _Questions:
-    """Conditions without a filter, and with one."""
-
-    plain: dict[str, Condition]
-    filtered: dict[str, Condition]
-
-    @classmethod
-    def of(
-        cls, searcher: Searcher, study: Study, asked: Mapping[str, Asked], progress: Progress
-    ) -> _Questions:
-        """The questions, those with a filter made of all of them, with exact answers."""
-        rows, sample = searcher.rows, study.sample
-        mixed = Asked.mixed(list(asked.values()), sample.count)
-        everything = {
-            **{name: [one] for name, one in asked.items()},
-            **sample.filtered(mixed, rows, study.filters, seed=0),
-        }
-        progress.start("find exact answers", len(everything))
-        found: dict[str, Condition] = {}
-        for name, several in everything.items():
-            found[name] = Condition(rows, several)
-            progress.advance(1)
-        progress.finish()
-        return cls(
-            {name: one for name, one in found.items() if not one.filtered},
-            {name: one for name, one in found.items() if one.filtered},
-        )
-
-    def explore(
-        self,
-        searcher: Searcher,
-        points: Sequence[OperatingPoint],
-        rungs: Sequence[float],
-        progress: Progress,
-    ) -> list[Measured]:
-        """The cheapest points, as yet without filters."""
-        progress.start("explore", len(points))
-        found = explore(searcher, points, self.plain, rungs, progress)
-        progress.finish()
-        return found
+def _conditions(
+    searcher: Searcher, study: Study, asked: Mapping[str, Asked], progress: Progress
+) -> dict[str, Condition]:
+    """The questions, and all of them mixed under filters, with exact answers."""
+    rows, sample = searcher.rows, study.sample
+    mixed = Asked.mixed(list(asked.values()), sample.count)
+    everything = {
+        **{name: [one] for name, one in asked.items()},
+        **sample.filtered(mixed, rows, study.filters, seed=0),
+    }
+    progress.start("find exact answers", len(everything))
+    found: dict[str, Condition] = {}
+    for name, several in everything.items():
+        found[name] = Condition(rows, several)
+        progress.advance(1)
+    progress.finish()
+    return found
 
 
 def _default(measured: Sequence[Measured], target: float) -> OperatingPoint:
@@ -155,7 +131,6 @@ def _timed(watch: Stopwatch, measured: Sequence[Measured]) -> list[PointEntry]:
     entries = [
         PointEntry(
             nprobe=one.point.nprobe,
-            filtered_nprobe=one.point.filtered_nprobe,
             k_factor=one.point.k_factor,
             recall={name: round(value, 4) for name, value in one.recall.items()},
             **timing._asdict(),

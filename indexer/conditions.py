@@ -23,12 +23,15 @@ Positions = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 K = 10
+SLACK = 0.01
+"""By so much less a point may find under filters, the worst there are of their kinds."""
 # The weight of the space that a query is against: as much as an unliked item's.
 _AGAINST = -0.5
 _SKEWED = 4.0
 # A filter that allows fewer has no k best to tell from others.
 _LEAST_ALLOWED = 2 * K
 _CHUNK = 4096
+_FAR = 0.1
 _ROUNDING = 1e-5
 
 
@@ -40,6 +43,10 @@ class Asked:
     queries: Floats
     own: Positions
     selection: Selection | None = None
+
+    def first(self, count: int) -> Asked:
+        """The first so many of them."""
+        return Asked(self.queries[:count], self.own[:count], self.selection)
 
     @classmethod
     def mixed(cls, several: Sequence[Asked], count: int) -> Asked:
@@ -183,11 +190,25 @@ class Condition:
 
     def __init__(self, rows: Rows, several: Sequence[Asked]) -> None:
         self._known = [(asked, _exact_kth(rows, asked)) for asked in several]
-        self.filtered = any(asked.selection is not None for asked in several)
+        filtered = any(asked.selection is not None for asked in several)
+        self.slack = SLACK if filtered else 0.0
 
-    def recall(self, searcher: Searcher, point: OperatingPoint) -> float:
-        """Share of the k best that are found; a score as good as the k-th counts (ties)."""
-        return min(_recall(searcher, point, *known) for known in self._known)
+    def recall(self, searcher: Searcher, point: OperatingPoint, aim: float = 0.0) -> float:
+        """Share of the k best that are found; a score as good as the k-th counts (ties).
+
+        Where the first queries alone find far less than `aim`, what these find.
+        """
+        worst = 1.0
+        for asked, kth in self._known:
+            first = len(kth) // 4
+            if first >= K and aim > 0:
+                found = _recall(searcher, point, asked.first(first), kth[:first])
+                if found < aim - _FAR:
+                    return found
+            worst = min(worst, _recall(searcher, point, asked, kth))
+            if worst < aim:
+                break
+        return worst
 
 
 def _recall(searcher: Searcher, point: OperatingPoint, asked: Asked, kth: Floats) -> float:

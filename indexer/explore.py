@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from .conditions import Condition, K
 from .plan import Plan
 from .progress import Progress
 from .searcher import OperatingPoint, Searcher
 
-SLACK = 0.01
-"""By so much a filter may lower a point's recall before it gets more lists than others."""
 _K_FACTORS = (4, 6, 8, 10, 15, 20, 30, 40, 60, 80, 120, 160)
-# Under a filter so many times the lists are scanned: a filtered query is to take no more than three
-# times as long as another, and a point that this is not enough for finds less under filters.
-_WIDENINGS = (2, 3)
 # Scanning a byte of 4-bit code costs a sixth of rescoring a byte of row (measured, AVX2).
 _CODE_COST = 1 / 6
-# What brings no more than this to recall brings nothing.
+# What changes recall by no more than this changes nothing.
 _NOISE = 0.001
 
 
@@ -45,11 +40,7 @@ def grid(plan: Plan, n: int, dimension: int) -> list[OperatingPoint]:
     """
     whole = [max(1, plan.lists >> shift) for shift in range(8)]
     nprobes = sorted({*whole, *(max(1, p * 3 // 4) for p in whole)})
-    points = [
-        OperatingPoint(p, f, min(plan.lists, _WIDENINGS[0] * p))
-        for p in nprobes
-        for f in _K_FACTORS
-    ]
+    points = [OperatingPoint(p, f) for p in nprobes for f in _K_FACTORS]
     # A search scans the lists that hold its candidates, however few it is told to.
     points = [
         point
@@ -75,7 +66,7 @@ def explore(
 
     Args:
         points: from cheap to dear.
-        conditions: those without a filter.
+        conditions: what is asked; under filters `SLACK` less than a rung is enough.
         rungs: recall, ascending. Where one is out of reach, the dearest point takes its place.
         progress: told of each point.
     """
@@ -83,14 +74,16 @@ def explore(
     left = list(rungs)
     before = _Before()
     hardest = list(conditions)
+    progress.start("explore", len(points))
     for point in points:
         progress.advance(1)
         if before.brought_nothing(point):
             continue
         recall: dict[str, float] = {}
         for name in hardest:
-            recall[name] = conditions[name].recall(searcher, point)
-            if recall[name] < left[0]:
+            aim = left[0] - conditions[name].slack
+            recall[name] = conditions[name].recall(searcher, point, aim)
+            if recall[name] < aim:
                 # Where this point failed others will fail.
                 hardest.remove(name)
                 hardest.insert(0, name)
@@ -98,16 +91,20 @@ def explore(
                 break
         else:
             front.append(Measured(point, recall))
-            left = [rung for rung in left if rung > front[-1].worst]
+            reached = min(recall[name] + conditions[name].slack for name in recall)
+            left = [rung for rung in left if rung > reached]
             if not left:
-                return front
-    dearest = OperatingPoint(
-        max(point.nprobe for point in points),
-        max(point.k_factor for point in points),
-        max(point.filtered_nprobe for point in points),
-    )
-    best = Measured(dearest, {n: c.recall(searcher, dearest) for n, c in conditions.items()})
-    return [*front, best] if not front or best.worst > front[-1].worst else front
+                break
+    progress.finish()
+    if left:
+        dearest = OperatingPoint(
+            max(point.nprobe for point in points), max(point.k_factor for point in points)
+        )
+        recall = {name: one.recall(searcher, dearest) for name, one in conditions.items()}
+        best = Measured(dearest, recall)
+        if not front or best.worst > front[-1].worst:
+            front.append(best)
+    return front
 
 
 class _Before:
@@ -125,28 +122,11 @@ class _Before:
     def note(self, point: OperatingPoint, condition: str, recall: float) -> None:
         """A point failed, with this recall under this condition."""
         for line in self._lines(point):
-            name, best = self._failed.get(line, ("", 0.0))
-            if name == condition and recall <= best + _NOISE:
+            name, last = self._failed.get(line, ("", 0.0))
+            if name == condition and abs(recall - last) <= _NOISE:
                 self._spent.add(line)
             self._failed[line] = (condition, recall)
 
     @staticmethod
     def _lines(point: OperatingPoint) -> tuple[tuple[str, int], ...]:
         return ("nprobe", point.nprobe), ("k_factor", point.k_factor)
-
-
-def widen(
-    searcher: Searcher, front: Sequence[Measured], filtered: Mapping[str, Condition], lists: int
-) -> list[Measured]:
-    """Each point with as many lists under a filter as it takes to find there what it finds
-    without, less `SLACK`, or as it may take, and its recall under the filtered conditions too."""
-    widened = []
-    for one in front:
-        for times in _WIDENINGS:
-            point = replace(one.point, filtered_nprobe=min(lists, times * one.point.nprobe))
-            recall = {name: c.recall(searcher, point) for name, c in filtered.items()}
-            enough = min(recall.values()) >= one.worst - SLACK
-            if enough or point.filtered_nprobe == lists:
-                break
-        widened.append(Measured(point, {**one.recall, **recall}))
-    return widened

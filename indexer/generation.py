@@ -105,7 +105,7 @@ class Generation:
 
 
 def _operating(entry: PointEntry) -> OperatingPoint:
-    return OperatingPoint(entry.nprobe, entry.k_factor, entry.filtered_nprobe)
+    return OperatingPoint(entry.nprobe, entry.k_factor)
 
 
 def load_manifest(folder: GenerationLayout, current: Current) -> Manifest:

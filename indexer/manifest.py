@@ -63,7 +63,6 @@ class PointEntry(_Strict):
     """An operating point, and what was measured at it; see `searcher.OperatingPoint`."""
 
     nprobe: int
-    filtered_nprobe: int
     k_factor: int
     recall: Annotated[dict[str, float], Field(min_length=1)]
     """recall@10 against an exact scan, ties allowed, for each condition."""
@@ -112,8 +111,12 @@ class IndexEntry(_Strict):
 
     @property
     def recall(self) -> dict[str, float]:
-        """recall@10 of the default points under each condition."""
-        return {**self.default().recall, **self.default(against=True).recall}
+        """recall@10 of the default points under each condition; the lower where both have it."""
+        toward, against = self.default().recall, self.default(against=True).recall
+        return {
+            name: min(known[name] for known in (toward, against) if name in known)
+            for name in {**toward, **against}
+        }
 
 
 class CatalogEntry(_Strict):

@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .calibrate import RUNGS, Study, measure
-from .conditions import Asked, Filters, Sample
+from .conditions import SLACK, Asked, Filters, Sample
 from .errors import TargetError
-from .explore import SLACK
 from .faiss_index import wants_gpu
 from .generation import Generation
 from .manifest import IndexEntry

@@ -176,7 +176,7 @@ class _Verifier:
 
     def _check_findable(self, generation: Generation) -> None:
         entry = generation.manifest.index
-        everything = OperatingPoint(entry.lists, 10 * generation.point.k_factor, entry.lists)
+        everything = OperatingPoint(entry.lists, 10 * generation.point.k_factor)
         scan = _ExactScan(generation)
         for start, rows in generation.searcher.rows.chunks(_QUERIES):
             positions = np.arange(start, start + len(rows))

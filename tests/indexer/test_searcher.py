@@ -78,8 +78,7 @@ def masks(n: int, share: float, kind: str, seed: int, x: np.ndarray) -> np.ndarr
     kind=st.sampled_from(KINDS),
     checked=st.booleans(),
     exact_rows=st.sampled_from([0, 200, 10**9]),
-    point=st.builds(OperatingPoint, st.integers(1, 200), st.integers(1, 20), st.integers(1, 200))
-    | st.none(),
+    point=st.builds(OperatingPoint, st.integers(1, 200), st.integers(1, 20)) | st.none(),
     share=st.sampled_from([0.0, 0.0005, 0.003, 0.05, 0.3, 0.9, 1.0]),
     spread=st.sampled_from(["random", "near", "far"]),
     seed=st.integers(0, 5),
@@ -127,7 +126,7 @@ def test_lists_that_hold_nothing_allowed_are_not_counted(
     held = selection.bits(one.index).lists_held
     assert held == len(set(one.index.list_of_position[mask].tolist()))
     # As many lists as hold anything, and candidates for all: nothing can be missed.
-    point = OperatingPoint(1, 100, one.plan.lists)
+    point = OperatingPoint(one.plan.lists, 100)
     queries = clustered(8, DIMENSION, seed=60)
     for query, (_, scores) in zip(
         queries, searcher.search(queries, 10, point, selection), strict=True
@@ -138,7 +137,7 @@ def test_lists_that_hold_nothing_allowed_are_not_counted(
 def test_a_filter_that_allows_all_is_none(made: dict[str, Made]) -> None:
     one = made["fast"]
     searcher = one.searcher(checked=True, exact_rows=0)
-    queries, point = clustered(20, DIMENSION, seed=70), OperatingPoint(4, 30, 4)
+    queries, point = clustered(20, DIMENSION, seed=70), OperatingPoint(4, 30)
     everything = Selection(np.ones(len(one.x), dtype=bool))
     with_filter = searcher.search(queries, 10, point, everything)
     without = searcher.search(queries, 10, point)
