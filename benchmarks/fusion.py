@@ -271,16 +271,16 @@ def spoken(split: Split, held_out: str = "ca") -> dict[str, Any]:
     found: dict[str, Any] = {"language": held_out}
     for part, some in (("learned", split.learned), ("judged", split.judged)):
         asked = [row for row in some if held_out in row["spoken"]]
-        clips = {row["id"]: split.media_root / row["spoken"][held_out] for row in asked}
+        told = {row["id"]: split.media_root / row["spoken"][held_out] for row in asked}
         found[f"{part} items"] = {
             "queries": len(asked),
             "items": len(some),
-            "recall_at_10": _recall_of_clips(index, clips, part, _SPOKEN),
+            "recall_at_10": _recall_of_clips(index, told, part, _SPOKEN),
             "chance": rounded(K / len(some)),
         }
         if part == "learned":  # New items can be found by heads alone.
             found[f"{part} items"] |= {
-                f"recall_at_10, {way}": _recall_of_clips(index, clips, part, weights)
+                f"recall_at_10, {way}": _recall_of_clips(index, told, part, weights)
                 for way, weights in _WAYS_OF_SPEECH.items()
             }
     found["heads"] = {
