@@ -73,7 +73,7 @@ def build(
         str, typer.Argument(help="JSON lines, CSV, TSV, Parquet, or a folder of files.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="INDEX", help="Folder to build.")],
-    preset: Annotated[str, typer.Option(help="local, clip, or a JSON file.")] = "local",
+    preset: Annotated[str, typer.Option(help="local, spoken, clip, or a JSON file.")] = "local",
     id: Annotated[str, typer.Option(help="Column of the item's id.")] = "id",
     text: Annotated[str | None, typer.Option(help="Columns of text: title,description.")] = None,
     image: Annotated[str | None, typer.Option(help="Columns of picture paths.")] = None,

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from .audio import Samples, audio_blocks
 from .base import Encoder
 from .fingerprint import fingerprint
 from .limits import Limits
+from .mel import FLOOR, HOP, MELS, SAMPLE_RATE, WINDOW, MelFrames
 from .memory import device_memory
 
-SAMPLE_RATE = 16_000
-WINDOW = 512
-"""Samples per frame: 32 ms, the usual for speech and short enough for drums."""
-HOP = 160
-MELS = 64
-_FLOOR = 1e-4
-"""Added to mel power before the logarithm: about -80 dB of a full-scale tone; below it is hiss."""
-_CHUNK_FRAMES = 3000
 _BALANCE = (1.0, 2.0, 4.0)
 """Weights of mean, deviation and change, whose values spread about as 7 : 4 : 1. Precision@10 on
 the Tux Paint stamps, equal weights against these: sound effects by category .780 and .803 (chance
@@ -59,8 +50,7 @@ class LogMelEncoder(Encoder):
 
     def __init__(self, options: LogMelOptions, device: str, limits: Limits) -> None:
         self.limits = limits
-        self._mel: Any = None
-        self._lock = threading.Lock()
+        self._frames = MelFrames()
 
     def fingerprint(self, modality: str) -> str:
         """Return 32 hex digits naming the settings."""
@@ -89,7 +79,7 @@ class LogMelEncoder(Encoder):
         change = np.zeros(MELS)
         last: NDArray[np.float64] | None = None
         with device_memory(self.kind, 1):
-            for frames in self._log_mel(audio_blocks(content, self.limits, SAMPLE_RATE)):
+            for frames in self._frames.of(content, self.limits):
                 count += len(frames)
                 first += frames.sum(axis=0)
                 second += (frames**2).sum(axis=0)
@@ -100,54 +90,9 @@ class LogMelEncoder(Encoder):
         deviation = np.sqrt(np.maximum(second / count - mean**2, 0))
         change /= max(count - 1, 1)
         # The floor keeps digital silence, which has no shape at all, from being all zero.
-        parts = (mean - mean.mean() + _FLOOR, deviation, change)
+        parts = (mean - mean.mean() + FLOOR, deviation, change)
         statistics = np.concatenate([w * part for w, part in zip(_BALANCE, parts, strict=True)])
         return statistics.astype(np.float32)
 
     def _encode(self, modality: str, prepared: Sequence[Any]) -> Any:
         return prepared
-
-    def _log_mel(self, blocks: Iterator[Samples]) -> Iterator[NDArray[np.float64]]:
-        """Yield log-mel frames, float64 with shape (frames, 64), some at a time.
-
-        Frames start every 10 ms and lie wholly inside the clip; one shorter than a frame is
-        repeated until it fills one. At least one frame is yielded.
-        """
-        step = _CHUNK_FRAMES * HOP
-        held = np.zeros(0, dtype=np.float32)
-        framed = False
-        for block in blocks:
-            held = np.concatenate([held, block])
-            while len(held) >= step + WINDOW:
-                yield self._frames(held[: step + WINDOW - HOP])
-                held = held[step:]
-                framed = True
-        if len(held) < WINDOW and not framed:
-            # `audio_blocks` promises a sample; at a low rate resampling may still leave none.
-            held = np.resize(held, WINDOW) if len(held) else np.zeros(WINDOW, dtype=np.float32)
-        if len(held) >= WINDOW:
-            yield self._frames(held)
-
-    def _frames(self, samples: Samples) -> NDArray[np.float64]:
-        import torch
-
-        with torch.inference_mode():
-            power = self._transform()(torch.from_numpy(np.ascontiguousarray(samples)))
-            return np.asarray(torch.log(power + _FLOOR).T.double().numpy())
-
-    def _transform(self) -> Any:
-        """Return torchaudio's transform, built once; it holds no state and is thread-safe."""
-        with self._lock:
-            if self._mel is None:
-                import torchaudio.transforms
-
-                self._mel = torchaudio.transforms.MelSpectrogram(
-                    sample_rate=SAMPLE_RATE,
-                    n_fft=WINDOW,
-                    win_length=WINDOW,
-                    hop_length=HOP,
-                    n_mels=MELS,
-                    f_min=20.0,
-                    center=False,
-                )
-            return self._mel

@@ -19,6 +19,7 @@ _KINDS: dict[str, str] = {
     "clap": "encoders.clap:ClapEncoder",
     "efficientnet-lite": "encoders.efficientnet:EfficientNetLiteEncoder",
     "log-mel": "encoders.logmel:LogMelEncoder",
+    "mel-course": "encoders.melcourse:MelCourseEncoder",
     "open-clip": "encoders.clip:OpenClipEncoder",
     "sentence-transformers": "encoders.sentence:SentenceEncoder",
     "vector": "encoders.vector:VectorEncoder",
