@@ -64,7 +64,7 @@ def calibrate(searcher: Searcher, plan: Plan, fusion: Fusion) -> IndexEntry:
 
 
 def measure(searcher: Searcher, plan: Plan, study: Study, progress: Progress) -> IndexEntry:
-    """Find the points from cheap to dear, what a filter needs at each, and how long they take.
+    """Find the points from cheap to dear, and how long they take.
 
     Args:
         searcher: what is measured; its `exact_rows` and `threads` become what was found best.

@@ -31,6 +31,7 @@ _SKEWED = 4.0
 # A filter that allows fewer has no k best to tell from others.
 _LEAST_ALLOWED = 2 * K
 _CHUNK = 4096
+# Recall of a quarter of the queries that is so far below what is aimed at says enough.
 _FAR = 0.1
 _ROUNDING = 1e-5
 

@@ -19,9 +19,10 @@ Floats = NDArray[np.float32]
 
 _BATCH = 256
 _ROUNDS = 3
-# What is told of selections: sizes double from the least, so many queries each.
+# Numbers of allowed rows are tried by doubling from the least, with so many queries each.
 _LEAST_ROWS = 256
 _TRIES = 15
+# Threads that are given up for others must bring so much: what is less is noise.
 _CLEARLY = 0.9
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import indexer.tune
 from catalens import CatalensError, Query, Retriever, build_index, tune_index
-from indexer import TuneReport, verify_index
+from indexer import IndexEntry, PointEntry, TuneReport, verify_index
 from indexer.durable import link_file
 from indexer.errors import IndexLockedError, TargetError
 from retriever.errors import InvalidRecallError
@@ -157,6 +159,53 @@ def test_unreached_recall_is_exact_and_more_is_never_less(tuned: tuple[Path, Tun
             best = max(best, float(np.mean(good)))
         assert retriever.manifest.index.cheapest(1.0) is None or best == 1.0
         assert best == 1.0
+
+
+@settings(deadline=None)
+@given(
+    worst=st.lists(st.floats(0, 1), min_size=1, max_size=6),
+    against=st.lists(st.floats(0, 1), max_size=6),
+    asked=st.lists(st.floats(0.01, 1), min_size=2, max_size=5),
+    target=st.floats(0.01, 1),
+)
+def test_more_recall_is_never_a_cheaper_point(
+    worst: list[float], against: list[float], asked: list[float], target: float
+) -> None:
+    def points(recalls: list[float]) -> list[PointEntry]:
+        return [
+            PointEntry(
+                nprobe=n + 1,
+                k_factor=4,
+                recall={"all spaces": recall, "filter": min(1.0, recall + 0.1)},
+                p50_ms=n + 1,
+                p99_ms=n + 1,
+                queries_per_second=1,
+            )
+            for n, recall in enumerate(sorted(recalls))
+        ]
+
+    index = IndexEntry(
+        kind="ivf-pq",
+        factory="",
+        dimension=4,
+        lists=8,
+        code_bytes=1,
+        target=target,
+        points=points(worst),
+        against=points(against),
+        exact_rows=0,
+        threads=0,
+    )
+    for kind, recalls in ((False, worst), (True, against or worst)):
+        taken = [index.cheapest(recall, against=kind) for recall in sorted(asked)]
+        costs = [np.inf if point is None else point.nprobe for point in taken]
+        assert costs == sorted(costs)
+        for recall, point in zip(sorted(asked), taken, strict=True):
+            assert (point is None) == (recall > max(recalls))
+            assert point is None or point.worst >= recall
+        assert index.default(against=kind).worst >= min(target, max(recalls))
+    defaults = index.default(), index.default(against=True)
+    assert min(index.recall.values()) == min(point.worst for point in defaults)
 
 
 @pytest.mark.parametrize("recall", [0, -1, 1.5, float("nan"), True, "0.9", float("inf")])
