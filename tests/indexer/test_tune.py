@@ -186,6 +186,7 @@ def test_more_recall_is_never_a_cheaper_point(
 
     index = IndexEntry(
         kind="ivf-pq",
+        profile="auto",
         factory="",
         dimension=4,
         lists=8,
