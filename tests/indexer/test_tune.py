@@ -70,7 +70,7 @@ def test_all_conditions_are_measured(tuned: tuple[Path, TuneReport]) -> None:
     _, report = tuned
     filters = {
         f"filter {share} %, {kind}"
-        for share, kind in itertools.product((50, 10, 1, 0.1), ("random", "near", "far"))
+        for share, kind in itertools.product((50, 10, 3, 1, 0.1), ("random", "near", "far"))
     }
     toward = {
         *("all spaces", "a alone", "b alone", "a 4:1", "b 4:1", "real queries"),
