@@ -185,6 +185,7 @@ def test_more_recall_is_never_a_cheaper_point(
         ]
 
     index = IndexEntry(
+        profile="auto",
         kind="ivf-pq",
         profile="auto",
         factory="",
