@@ -187,7 +187,6 @@ def test_more_recall_is_never_a_cheaper_point(
     index = IndexEntry(
         profile="auto",
         kind="ivf-pq",
-        profile="auto",
         factory="",
         dimension=4,
         lists=8,
