@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from benchmarks.harness import Result
 from benchmarks.peers import environments, peer, rounds, summary
 from benchmarks.peers.__main__ import main
 from benchmarks.peers.contestants import ANCHOR, ANCHOR_SETTING, CONTESTANTS, Contestant
@@ -25,8 +27,6 @@ from benchmarks.peers.run import build_all, sum_up
 from benchmarks.peers.scoring import Oracle
 from benchmarks.peers.table import markdown
 from benchmarks.peers.targets import judge
-
-from benchmarks.harness import Result
 
 _K = 3
 _FLAT = Contestant("flat", "faiss", {"factory": "Flat"}, [{}, {"nprobe": 1}])
