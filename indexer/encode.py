@@ -27,7 +27,7 @@ from .store import FINGERPRINT_BYTES, Batch, Inputs, Record, Store, embedding_ke
 # bar. Sized to take about `_BATCH_SECONDS`, which large texts and small machines need small.
 _FIRST_BATCH = 64
 _MAX_BATCH = 2048
-_BATCH_SECONDS = 2.0
+_BATCH_SECONDS = 4.0
 _CHUNK_ITEMS = 8
 # Pictures decoded ahead of the model: enough to keep it busy, bounded in memory.
 _CHUNKS_AHEAD = 16
