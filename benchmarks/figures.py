@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib
 
 from .harness import Result
+from .peers.pictures import peers_pictures
 
 matplotlib.use("Agg")
 
@@ -196,4 +197,5 @@ _DRAWERS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Figure]]] = {
     "opening": _opening,
     "fusion": _fusion,
     "scale": _scale,
+    "peers": peers_pictures,
 }

@@ -17,7 +17,13 @@ import pytest
 from benchmarks.harness import Result
 from benchmarks.peers import environments, peer, rounds, summary
 from benchmarks.peers.__main__ import main
-from benchmarks.peers.contestants import ANCHOR, ANCHOR_SETTING, CONTESTANTS, Contestant
+from benchmarks.peers.contestants import (
+    _OUR_POINTS,
+    ANCHOR,
+    ANCHOR_SETTING,
+    CONTESTANTS,
+    Contestant,
+)
 from benchmarks.peers.data import write_given
 from benchmarks.peers.errors import PeerFailedError
 from benchmarks.peers.peer import Peer, Work
@@ -360,7 +366,7 @@ def test_own_adapter_answers_with_ids_of_rows(work: Work, oracle: Oracle, tmp_pa
     sizes = adapter.sizes(tmp_path / "saved")
     assert sizes.vectors == 600 * 16 * 2
     assert sizes.index > 0 and sizes.besides > 600 * 16 * 4
-    for setting in ({}, {"nprobe": 1, "k_factor": 2}, {"where": "colour = 'red'"}):
+    for setting in (*_OUR_POINTS, {"explain": False}, {"where": "colour = 'red'"}):
         adapter.choose(setting, oracle.queries)
         assert oracle.recall(adapter.batch_ids(adapter.batch())) == 1.0
         assert oracle.recall([adapter.one_ids(adapter.one(3))], [3]) == 1.0
