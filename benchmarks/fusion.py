@@ -346,7 +346,9 @@ def targets(figures: Mapping[str, Any]) -> list[Target]:
     success = figures["text to picture"]["both heads"]["success"]["10"]
     ndcg, precision = figures["ndcg_at_10"], figures["category_precision_at_10"]
     gains = {n: figures["gained_on_text_alone"][n] for n in ("concat", "attention", "neural")}
-    lowest, gain = min(gains.items(), key=lambda one: float(one[1]["difference"]))
+    lowest, gain = min(
+        gains.items(), key=lambda one: float(one[1]["difference"] + one[1]["standard_error"])
+    )
     half = {name: one["0.5"] for name, one in ndcg.items()}
     fused = {n: p for n, p in precision.items() if "alone" not in n}
     best = max(fused, key=lambda n: fused[n])

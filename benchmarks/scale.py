@@ -43,8 +43,8 @@ from .harness import (
     pinned_environment,
     rounded,
     say,
-    tie_aware_recall,
 )
+from .peers.scoring import Oracle
 
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
 K = 10
@@ -53,7 +53,6 @@ EXPONENT, RESIDENT_GB, OPENED_SHARE = 0.5, 1.5, 0.05
 _CHUNK = 20_000
 
 Vectors = NDArray[np.float32]
-Doubles = NDArray[np.float64]
 
 
 def write_vectors(real: Vectors, n: int, path: Path) -> None:
@@ -68,15 +67,6 @@ def write_vectors(real: Vectors, n: int, path: Path) -> None:
         chunk = chunk + noise * copies[:, None]
         written[positions] = chunk / np.linalg.norm(chunk, axis=1, keepdims=True)
     written.flush()
-
-
-def kth_best(items: Vectors, queries: Vectors) -> Doubles:
-    """The exact K-th best similarity of each query, (m,), read chunk by chunk."""
-    best = np.full((len(queries), K), -2, dtype=np.float32)
-    for start in range(0, len(items), _CHUNK):
-        scores = queries @ items[start : start + _CHUNK].T
-        best = np.partition(np.concatenate([best, scores], axis=1), -K, axis=1)[:, -K:]
-    return np.asarray(best.min(axis=1), dtype=np.float64)
 
 
 def in_child(task: str, threads: int, *arguments: str) -> dict[str, Any]:
@@ -103,18 +93,14 @@ def measure(real: Vectors, queries: Vectors, n: int, folder: Path, threads: int)
     say(f"{n:,}: {built['seconds']:,.0f} s; asking")
     answered = in_child("ask", 1, str(index), str(asked))
     items = np.load(vectors, mmap_mode="r")
-    exact = kth_best(items, queries)
-    found = [
-        items[sorted(set(ids))].astype(np.float64) @ query
-        for ids, query in zip(answered.pop("ids"), queries, strict=True)
-    ]
+    recall = Oracle.of(items, queries, K).recall(answered.pop("ids"))
     sizes = {
         part: sum(f.stat().st_size for f in (index / part).rglob("*") if f.is_file())
         for part in ("generations", "store")
     }
     result = {
         "real": min(n, len(real)),
-        "recall_at_10": rounded(tie_aware_recall(found, exact, K)),
+        "recall_at_10": rounded(recall),
         "build": built,
         **answered,
         "bytes_per_item": {part: rounded(size / n) for part, size in sizes.items()},

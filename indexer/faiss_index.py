@@ -23,6 +23,7 @@ Halves = NDArray[np.float16]
 Positions = NDArray[np.int64]
 
 _SEED = 1234
+_PARAMETERS_KEPT = 256
 GPU_MAX_K = 2048
 """FAISS's GPU indexes know k and nprobe up to this."""
 
@@ -272,6 +273,8 @@ class FaissIndex:
                 k_factor=k_factor, base_index_params=parameters
             )
         if bits is None:
+            if len(self._unfiltered) >= _PARAMETERS_KEPT:
+                self._unfiltered.clear()  # whoever asks chooses k
             self._unfiltered[key] = parameters
         return parameters
 

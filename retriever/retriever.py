@@ -151,7 +151,7 @@ class Retriever:
                 cheapest way to search that had it, and an exact scan where none had. None for the
                 index's default.
             explain: whether hits tell their `spaces` and `metadata`; without, these are empty and
-                a search is about twice as fast.
+                a search takes about 0.7 of the time.
 
         Returns:
             at most k hits, best first; fewer when fewer items pass the filter.

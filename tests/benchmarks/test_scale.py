@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.harness import tie_aware_recall
-from benchmarks.scale import NOISE, K, in_child, kth_best, targets, write_vectors
+from benchmarks.peers.scoring import Oracle
+from benchmarks.scale import NOISE, K, in_child, targets, write_vectors
 from tests.catalogs import clustered
 
 
@@ -27,7 +27,7 @@ def test_vectors_are_the_real_ones_and_then_noisy_copies(tmp_path: Path) -> None
 def test_kth_best_is_that_of_a_sort(n: int) -> None:
     items, queries = clustered(n, 8), clustered(n + 5, 8)[n:]
     expected = np.sort(queries @ items.T, axis=1)[:, -K]
-    assert kth_best(items, queries) == pytest.approx(expected, abs=1e-6)
+    assert Oracle.of(items, queries, K).kth == pytest.approx(expected, abs=1e-6)
 
 
 def test_an_index_is_built_and_asked_in_other_processes(tmp_path: Path) -> None:
@@ -38,10 +38,7 @@ def test_an_index_is_built_and_asked_in_other_processes(tmp_path: Path) -> None:
     assert built["index"].startswith("IVF") and built["peak_anonymous_bytes"] > 2**20
     assert {"encode", "train index"} <= set(built["stages_s"])
     answered = in_child("ask", 1, str(tmp_path / "index"), str(tmp_path / "queries.npy"))
-    found = [
-        items[ids].astype(np.float64) @ q for ids, q in zip(answered["ids"], queries, strict=True)
-    ]
-    assert tie_aware_recall(found, kth_best(items, queries), K) > 0.9
+    assert Oracle.of(items, queries, K).recall(answered["ids"]) > 0.9
     assert 0 < answered["p50_ms"] <= answered["p99_ms"]
     with pytest.raises(RuntimeError, match="failed"):
         in_child("ask", 1, str(tmp_path / "nothing"), str(tmp_path / "queries.npy"))

@@ -29,18 +29,11 @@ print("ended", flush=True)
 """
 
 KILLS_ITSELF = """
-import os, sys
+import sys
 from tests.catalogs import build_toy, toy_rows
 import indexer.publish, indexer.derive, indexer.durable
-left = int(sys.argv[2])
-def dies(function):
-    def wrapped(*arguments, **options):
-        global left
-        left -= 1
-        if left < 0:
-            os.kill(os.getpid(), 9)
-        return function(*arguments, **options)
-    return wrapped
+from tests.dying import Dying
+dies = Dying(int(sys.argv[2]))
 # Every step that makes something durable: a commit, a file, a folder, a rename, a sweep.
 from indexer.environment import Environment
 from pathlib import Path
@@ -52,7 +45,7 @@ indexer.derive.write_file = dies(indexer.derive.write_file)
 indexer.publish.write_file = dies(indexer.publish.write_file)
 indexer.publish.shutil.rmtree = dies(indexer.publish.shutil.rmtree)
 build_toy(sys.argv[1], toy_rows(int(sys.argv[3]), pictures=False))
-print("steps left", left)
+print("steps left", dies.left)
 """
 
 

@@ -274,19 +274,12 @@ def test_query_that_cannot_be_answered_leaves_the_old_index(index: Path) -> None
 
 
 KILLS_ITSELF = """
-import os, sys
+import sys
 import indexer.publish, indexer.tune
 from indexer.environment import Environment
 from pathlib import Path
-left = int(sys.argv[2])
-def dies(function):
-    def wrapped(*arguments, **options):
-        global left
-        left -= 1
-        if left < 0:
-            os.kill(os.getpid(), 9)
-        return function(*arguments, **options)
-    return wrapped
+from tests.dying import Dying
+dies = Dying(int(sys.argv[2]))
 from tests.catalogs import Opened
 changed = Opened(Path(sys.argv[1])).manifest.index.model_copy(update={"target": 0.5})
 indexer.tune.measure = lambda *_: changed
