@@ -264,7 +264,10 @@ def _learned(
     }
     data = TrainingData(real, imputed, queries, pairs, weights)
     if recipe.fusion == ConcatFusion.kind:
-        proposed = propose_weights(data, impute=impute, seed=seed, progress=progress)
+        by_heads = {s.name for s in recipe.spaces if "text" in s.heads}
+        proposed = propose_weights(
+            data, by_heads=by_heads, impute=impute, seed=seed, progress=progress
+        )
         return _weighted(recipe, proposed), len(judged), proposed.report
     train = train_attention if recipe.fusion == "attention" else train_neural
     fusion, report = train(data, transforms, seed=seed, progress=progress)
@@ -272,12 +275,16 @@ def _learned(
 
 
 def _weighted(recipe: Recipe, proposed: Proposed) -> Recipe:
-    """The recipe with the weights, and the strengths for all heads of a space."""
+    """The recipe with the weights, and strength and trust for all heads of a space."""
     spaces = tuple(
         replace(
             space,
             heads={
-                modality: replace(reach, strength=proposed.strengths[space.name] or reach.strength)
+                modality: replace(
+                    reach,
+                    strength=proposed.strengths[space.name] or reach.strength,
+                    trust=reach.trust * proposed.trusts[space.name],
+                )
                 for modality, reach in space.heads.items()
             },
         )

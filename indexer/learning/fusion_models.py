@@ -101,38 +101,40 @@ class AttentionModel(Model[AttentionFusion]):
         self._roots = [weight**0.5 for weight in self.weights.values()]
 
     def items(self, blocks: Sequence[Tensor], draw: Generator | None = None) -> Tensor:
-        """See `Model.items`; there is no dropout."""
+        """See `Model.items`; only what the gates see is dropped."""
         import torch
 
-        gates = self._item_logits(blocks).clamp(LEAST_LOG_GATE, MOST_LOG_GATE).exp()
+        gates = self._item_logits(blocks, draw).clamp(LEAST_LOG_GATE, MOST_LOG_GATE).exp()
         return torch.cat(
             [block * gates[:, [s]] * self._roots[s] for s, block in enumerate(blocks)], dim=1
         )
 
     def queries(self, blocks: Sequence[Tensor], draw: Generator | None = None) -> Tensor:
-        """See `Model.queries`; there is no dropout."""
+        """See `Model.queries`; only what the gates see is dropped."""
         import torch
 
         asked = _lengths(blocks) > NOTHING
         # Not -inf: the rows that ask nothing would be nan.
-        shares = self._query_logits(blocks).masked_fill(~asked, -1e9).softmax(dim=1)
+        shares = self._query_logits(blocks, draw).masked_fill(~asked, -1e9).softmax(dim=1)
         gates = shares * asked.sum(dim=1, keepdim=True) * asked
         return torch.cat(
             [block * gates[:, [s]] / self._roots[s] for s, block in enumerate(blocks)], dim=1
         )
 
-    def _item_logits(self, blocks: Sequence[Tensor]) -> Tensor:
+    def _item_logits(self, blocks: Sequence[Tensor], draw: Generator | None) -> Tensor:
         import torch
 
-        return _perceptron(self._item_gates, torch.cat([*blocks, _lengths(blocks)], dim=1))
+        seen = [_dropped(torch.cat(list(blocks), dim=1), draw), _lengths(blocks)]
+        return _perceptron(self._item_gates, torch.cat(seen, dim=1), draw)
 
-    def _query_logits(self, blocks: Sequence[Tensor]) -> Tensor:
+    def _query_logits(self, blocks: Sequence[Tensor], draw: Generator | None) -> Tensor:
         import torch
         from torch.nn.functional import normalize
 
         asked = _lengths(blocks) > NOTHING
         ways = [normalize(b, dim=1) * asked[:, [s]] for s, b in enumerate(blocks)]
-        return _perceptron(self._query_gates, torch.cat([*ways, _lengths(ways)], dim=1))
+        seen = [_dropped(torch.cat(ways, dim=1), draw), _lengths(ways)]
+        return _perceptron(self._query_gates, torch.cat(seen, dim=1), draw)
 
     def fusion(self) -> AttentionFusion:
         """See `Model.fusion`."""

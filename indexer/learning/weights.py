@@ -4,11 +4,15 @@ A catalog is asked for its own titles, whole and with holes, and coordinate asce
 the weights that rank best on average, among those that rank the catalog without holes no worse, but
 for chance, than the best space alone does. Of weights that rank about as well the smallest is
 taken: a head has seen this catalog, and finds less in another.
+
+Where queries come to a space through a head, they cannot tell a weight from trust in the head. What
+would be a very small weight is then taken from the trust: a query by a picture and a text is to
+hear both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +25,9 @@ from .ranking import Bools, Doubles, Floats, holes, ndcg_each
 
 HOLES = (0.0, 0.5)
 """Shares of items that lack a space, for which ranking is measured."""
-# From a twentieth on: less, and a query of text and picture hears its text only.
 _GRID = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0)
+# Less than the least weight, where a head can be trusted less instead.
+_GRID_OF_HEADS = (0.01, 0.02, *_GRID)
 # What is imputed counts less than what is there.
 _STRENGTHS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.95)
 _ROUNDS = 2
@@ -45,20 +50,28 @@ class WeightReport:
 
 @dataclass(frozen=True)
 class Proposed:
-    """Default weights per space, the largest 1, and the strength of imputed blocks per space."""
+    """Default weights per space, the largest 1; the strength of imputed blocks per space; and by
+    what the trust in heads that lead to a space is to be multiplied, at most 1."""
 
     weights: dict[str, float]
     strengths: dict[str, float]
+    trusts: dict[str, float]
     report: WeightReport
 
 
 def propose_weights(
-    data: TrainingData, *, impute: bool, seed: int = 0, progress: Progress
+    data: TrainingData,
+    *,
+    by_heads: Collection[str],
+    impute: bool,
+    seed: int = 0,
+    progress: Progress,
 ) -> Proposed:
     """Search weights and, where holes are imputed, strengths.
 
     Args:
         data: the catalog and its queries, each query's block weighted as now.
+        by_heads: the spaces that the queries come to through heads.
         impute: whether `data.imputed` fills holes; its rows' lengths are the strengths as now.
         seed: decides which queries and items are asked, where there are many.
         progress: told of each round.
@@ -83,7 +96,8 @@ def propose_weights(
     for _ in range(_ROUNDS):
         for name in weights:
             if name != best:  # only proportions matter
-                tries = [{**weights, best: 1.0, name: w} for w in _GRID]
+                grid = _GRID_OF_HEADS if name in by_heads else _GRID
+                tries = [{**weights, best: 1.0, name: w} for w in grid]
                 weights = search.better(tries, [strengths] * len(tries), alone[best], _ALIKE)[0]
             progress.advance(1)
         for name in tunable:
@@ -95,7 +109,9 @@ def propose_weights(
     report = WeightReport(
         search.asked, before, search.quality(weights, strengths), (best, float(alone[best].mean()))
     )
-    return Proposed({n: w / largest for n, w in weights.items()}, strengths, report)
+    weights = {name: weight / largest for name, weight in weights.items()}
+    heard = {n: max(w, _GRID[0]) if n in by_heads else w for n, w in weights.items()}
+    return Proposed(heard, strengths, {n: weights[n] / heard[n] for n in heard}, report)
 
 
 class _Search:
@@ -177,10 +193,10 @@ class _Search:
 
 
 def _as_good(each: Doubles, floor: Doubles) -> bool:
-    """Whether the mean over the queries is no worse, or by no more than its standard error, each
+    """Whether the mean over the queries is no worse, or by no more than two standard errors, each
     query compared with itself."""
     gain = each - floor
-    return bool(gain.mean() >= -gain.std() / np.sqrt(len(gain)))
+    return bool(gain.mean() >= -2 * gain.std() / np.sqrt(len(gain)))
 
 
 def _chosen(relevant: Ints, n: int, rng: np.random.Generator) -> Ints:
