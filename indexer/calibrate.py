@@ -35,8 +35,8 @@ class Study:
     """What is to be measured, and how thoroughly.
 
     `toward` and `against` are questions by name, asked with `filters` too; `rungs` is the recall
-    that points are wanted for, `target` that of the default point, `singles` how many queries are
-    timed one by one.
+    that points are wanted for, `target` that of the default point, `steps` how many numbers of
+    lists are tried between one and its double, `singles` how many queries are timed one by one.
     """
 
     sample: Sample
@@ -45,6 +45,7 @@ class Study:
     filters: Filters
     rungs: Sequence[float]
     target: float
+    steps: int
     singles: int
 
 
@@ -58,7 +59,14 @@ def calibrate(searcher: Searcher, plan: Plan, fusion: Fusion) -> IndexEntry:
     """
     sample = Sample.draw(searcher.rows, fusion, _QUERIES, seed=0)
     quick = Study(
-        sample, sample.plain(), sample.against(), _FILTERS, RUNGS, TARGET - SLACK, _SINGLES
+        sample=sample,
+        toward=sample.plain(),
+        against=sample.against(),
+        filters=_FILTERS,
+        rungs=RUNGS,
+        target=TARGET - SLACK,
+        steps=2,
+        singles=_SINGLES,
     )
     return measure(searcher, plan, quick, Silent())
 
@@ -75,7 +83,7 @@ def measure(searcher: Searcher, plan: Plan, study: Study, progress: Progress) ->
     watch = Stopwatch(searcher, study.sample.rows, study.singles)
     toward, against = [Measured(OperatingPoint(1, 1), {"exact": 1.0})], []
     if plan.kind != "exact":
-        points = grid(plan, len(searcher.rows), searcher.rows.halves.shape[1])
+        points = grid(plan, len(searcher.rows), searcher.rows.halves.shape[1], study.steps)
         conditions = _conditions(searcher, study, study.toward, progress)
         plain = {name: one for name, one in conditions.items() if not one.slack}
         # How few rows need no codes must be known before it is asked what filters need.

@@ -30,16 +30,19 @@ class Measured:
         return min(self.recall.values())
 
 
-def grid(plan: Plan, n: int, dimension: int) -> list[OperatingPoint]:
+def grid(plan: Plan, n: int, dimension: int, steps: int) -> list[OperatingPoint]:
     """Points from cheap to dear, by the bytes each touches.
 
     Args:
         plan: what the index is.
         n: rows.
         dimension: of the rows.
+        steps: how many numbers of lists are tried between one and its double.
     """
-    whole = [max(1, plan.lists >> shift) for shift in range(8)]
-    nprobes = sorted({*whole, *(max(1, p * 3 // 4) for p in whole)})
+    halvings = [plan.lists >> shift for shift in range(8)]
+    nprobes = sorted(
+        {max(1, p * (2 * steps - s) // (2 * steps)) for p in halvings for s in range(steps)}
+    )
     points = [OperatingPoint(p, f) for p in nprobes for f in _K_FACTORS]
     # A search scans the lists that hold its candidates, however few it is told to.
     points = [

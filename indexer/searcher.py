@@ -24,9 +24,9 @@ Found = tuple[Positions, Floats]
 
 # Under a filter, so many times the lists are scanned, of those alone that hold a row it allows, and
 # so many times the candidates rescored: what a filter leaves may well be far away, where lists and
-# codes tell little. By this a filtered query takes up to three times as long as another.
-_FILTERED_LISTS = 3
-_FILTERED_CANDIDATES = 2
+# codes tell little. By this a filtered query takes about three times as long as another at most.
+_FILTERED_LISTS = 4
+_FILTERED_CANDIDATES = 3
 _CHUNK = 4096
 # One row in this many allowed: then reading just those beats asking each row whether it is.
 _SPARSE = 100

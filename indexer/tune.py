@@ -127,5 +127,6 @@ def _study(generation: Generation, target: float, given: FusedQueries | None) ->
         # A filter may take `SLACK` from a point that has the target without one.
         rungs=sorted({*RUNGS, 0.995, target, min(1.0, target + SLACK)}),
         target=target,
+        steps=4,
         singles=_SINGLES,
     )
