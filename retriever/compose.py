@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +33,7 @@ class Composed(NamedTuple):
 
     vector: Floats
     excluded: list[int]
-    parts: dict[str, QueryPart]
+    parts: Mapping[str, QueryPart]
     terms: dict[str, list[tuple[float, Floats]]]
     missing: str
 
@@ -131,7 +131,7 @@ class Composer:
                 got="parts whose weights are all zero or cancel out",
                 remedy="Raise a weight, or leave out parts that say the same with both signs.",
             )
-        return Composed(vector, excluded, dict(parts), terms, missing)
+        return Composed(vector, excluded, parts, terms, missing)
 
     def _policy(self, query: Query) -> str:
         """The query's policy for missing modalities, else the index's."""
@@ -186,6 +186,8 @@ class Composer:
 
     def _weight(self, query: Query, space: str, modality: str) -> float:
         """The query's weight for the space, else for the modality, else the index's default."""
+        if not query.weights:
+            return self._weights[space]
         given = query.weights.get(space)
         if given is None:
             given = query.weights.get(kind_of_input(modality))

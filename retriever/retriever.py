@@ -5,7 +5,9 @@ from __future__ import annotations
 import operator
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import repeat
 from numbers import Real
 from pathlib import Path
 from types import MappingProxyType
@@ -45,6 +47,8 @@ _DEFAULT_K = 10
 _OVER_FETCHED = 10
 _LEAST_RESCORED = 200
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+# `Hit._make` in a third of its time: a batch makes a hundred thousand hits a second.
+_hit: Callable[[tuple[Any, ...]], Hit] = partial(tuple.__new__, Hit)
 
 
 class _Way(NamedTuple):
@@ -276,9 +280,13 @@ class Retriever:
 
     def _bare(self, ranked: list[_Ranked]) -> Iterator[list[Hit]]:
         """Ids and scores alone: all ids are looked up at once, and no record is read."""
-        ids = iter(self._generation.ids.take(np.concatenate([one.positions for one in ranked])))
-        for _, scores, _ in ranked:
-            yield [Hit(next(ids), score, _NOTHING, _NOTHING) for score in scores.tolist()]
+        ids = self._generation.ids.take(np.concatenate([one.positions for one in ranked]))
+        scores = np.concatenate([one.scores for one in ranked]).tolist()
+        hits = list(map(_hit, zip(ids, scores, repeat(_NOTHING), repeat(_NOTHING))))
+        end = 0
+        for positions, _, _ in ranked:
+            start, end = end, end + len(positions)
+            yield hits[start:end]
 
     def _checked_k(self, k: int | None) -> int:
         if k is None:

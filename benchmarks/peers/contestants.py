@@ -56,23 +56,20 @@ _LISTS: Sequence[Setting] = [
         (200, 16),
     )
 ]
-# Arguments of `search` by their names; `nprobe` and `k_factor` stand in for what the build chose.
+# Arguments of `search` by their names; `nprobe` and `k_factor` stand in for what was tuned.
+_OUR_RECALLS: Sequence[Setting] = [{}, *({"recall": recall} for recall in (0.95, 0.975, 0.99))]
 _OUR_POINTS: Sequence[Setting] = [
-    {},
-    *({"recall": recall} for recall in (0.95, 0.975, 0.99)),
-    *(
-        {"nprobe": nprobe, "k_factor": k_factor}
-        for nprobe, k_factor in (
-            (16, 4),
-            (24, 4),
-            (40, 4),
-            (40, 8),
-            (61, 8),
-            (102, 8),
-            (140, 8),
-            (200, 16),
-        )
-    ),
+    {"nprobe": nprobe, "k_factor": k_factor}
+    for nprobe, k_factor in (
+        (16, 4),
+        (40, 4),
+        (40, 8),
+        (54, 8),
+        (80, 8),
+        (102, 8),
+        (134, 8),
+        (200, 16),
+    )
 ]
 _TRAINING: Setting = {"train_rows": 32_768, "spherical": True}
 
@@ -85,12 +82,12 @@ CONTESTANTS: Sequence[Contestant] = (
         {"factory": "IVF512,PQ192x4fs,RFlat", **_TRAINING},
         _LISTS,
     ),
-    Contestant(OURS, "catalens", {}, _OUR_POINTS),
+    Contestant(OURS, "catalens", {}, [*_OUR_RECALLS, *_OUR_POINTS[1::2]]),
     Contestant(
         OURS_PLAIN,
         "catalens",
         {},
-        [{"explain": False, **point} for point in _OUR_POINTS],
+        [{"explain": False, **point} for point in (*_OUR_RECALLS, *_OUR_POINTS)],
     ),
     Contestant(
         "ScaNN",

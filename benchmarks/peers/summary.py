@@ -70,6 +70,8 @@ def describe_build(built: dict[str, Any], items: int) -> dict[str, Any]:
         "threads": built["threads"],
         "build_s": rounded(built["seconds"]),
         "build_cpu_s": rounded(built["cpu_seconds"]),
+        "build_s_of_index": rounded(built["indexing_seconds"]),
+        "tune_s": rounded(built["tuning_seconds"]),
         "memory_before_mb": rounded(built["memory_before"] / 1e6),
         "peak_memory_mb": rounded(built["peak_memory"] / 1e6),
         "bytes_per_vector": rounded((sizes["index"] + sizes["vectors"]) / items),

@@ -8,7 +8,7 @@ from typing import Any
 from .summary import fastest, quickest
 
 RECALLS = (0.95, 0.975, 0.99)
-_HEADS = ("p50 of one at 0.95, ms", "bytes per vector", "build, s", "peak MB")
+_HEADS = ("p50 of one at 0.95, ms", "bytes per vector", "vectors to index, s", "peak MB")
 
 
 def markdown(figures: Mapping[str, Any]) -> str:
@@ -41,6 +41,6 @@ def _row(name: str, one: Mapping[str, Any]) -> str:
     single = quickest(one["points"], RECALLS[0])
     cells.append(f"{single['single_p50_ms_levelled']:.2f}" if single else "-")
     cells.append(f"{one['bytes_per_vector']:,.0f}")
-    cells.append(f"{one['build_s']:,.0f}")
+    cells.append(f"{one['build_s_of_index']:,.0f}")
     cells.append(f"{one['peak_memory_mb']:,.0f}")
     return f"| {' | '.join(cells)} |"

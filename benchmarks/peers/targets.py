@@ -16,6 +16,10 @@ SPEED_UPS: Mapping[str, Mapping[float, float]] = {
 }
 BYTES = 0.55
 SINGLE_RECALL, SINGLE_TIME = 0.95, 1.3
+EXPLAINED_MS = 0.15
+"""What metadata and explanation of the hits may add to a single search."""
+FOUND = 0.85
+"""How fast the setting that was found for a recall must be, beside the best that was tried."""
 BUILD_TIMES: Mapping[str, float] = {SCANN: 1.0, HNSWLIB: 0.3}
 
 Contestants = Mapping[str, Mapping[str, Any]]
@@ -30,7 +34,9 @@ def judge(contestants: Contestants) -> list[Target]:
             for recall, times in levels.items()
         ),
         *(_bytes(contestants, rival) for rival in (SCANN, HNSWLIB)),
-        *(_single(contestants, who) for who in (OURS, OURS_PLAIN)),
+        *(_found(contestants, recall) for recall in SPEED_UPS[SCANN]),
+        _single(contestants, OURS_PLAIN, 0.0),
+        _single(contestants, OURS, EXPLAINED_MS),
         *(_build(contestants, rival, times) for rival, times in BUILD_TIMES.items()),
     ]
 
@@ -56,9 +62,24 @@ def _points(contestants: Contestants, names: Sequence[str]) -> list[Mapping[str,
     return [point for name in names if name in contestants for point in contestants[name]["points"]]
 
 
-def _single(contestants: Contestants, who: str) -> Target:
+def _found(contestants: Contestants, recall: float) -> Target:
+    """Whether what users get who ask for a recall is near the best of all settings that were
+    tried."""
+    name = f"batch queries per second of search(recall={recall:g}), against our best at that recall"
+    target = f">= {FOUND:g}x, recall >= {recall:g}"
+    points = _points(contestants, [OURS_PLAIN])
+    found = next((one for one in points if one["setting"].get("recall") == recall), None)
+    best = fastest(points, recall)
+    if found is None or best is None:
+        return _without(name, target, OURS_PLAIN, f"reaches {recall:g}")
+    ratio = found["batch_speed_to_anchor"] / best["batch_speed_to_anchor"]
+    measured = f"{ratio:.2f}x ({_fast(found)}; {_fast(best)})"
+    return Target(name, target, measured, ratio >= FOUND and found["recall_at_10"] >= recall)
+
+
+def _single(contestants: Contestants, who: str, extra_ms: float) -> Target:
     name = f"{who}: p50 of a single search at recall >= {SINGLE_RECALL:g}, against {SCANN}"
-    target = f"<= {SINGLE_TIME:g}x"
+    target = f"<= {SINGLE_TIME:g}x" + (f" + {extra_ms:g} ms" if extra_ms else "")
     ours, theirs = (quickest(_points(contestants, [side]), SINGLE_RECALL) for side in (who, SCANN))
     if ours is None or theirs is None:
         missing = who if ours is None else SCANN
@@ -66,7 +87,8 @@ def _single(contestants: Contestants, who: str) -> Target:
     ratio = ours["single_time_to_anchor"] / theirs["single_time_to_anchor"]
     p50s = [f"{one['single_p50_ms_levelled']:.3f} ms" for one in (ours, theirs)]
     measured = f"{ratio:.2f}x ({', '.join(p50s)})"
-    return Target(name, target, measured, ratio <= SINGLE_TIME)
+    allowed = SINGLE_TIME + extra_ms / theirs["single_p50_ms_levelled"]
+    return Target(name, target, measured, ratio <= allowed)
 
 
 def _bytes(contestants: Contestants, rival: str) -> Target:
@@ -85,16 +107,16 @@ def _bytes(contestants: Contestants, rival: str) -> Target:
 
 
 def _build(contestants: Contestants, rival: str, times: float) -> Target:
-    name = f"seconds of a build, store and recall gate included, against {rival}"
+    name = f"seconds from ready vectors to an index, rows and recall gate included, against {rival}"
     target = f"<= {times:g}x"
     missing = [one for one in (OURS, rival) if one not in contestants]
     if missing:
         return _without(name, target, missing[0], "was measured")
     ours, theirs = (contestants[one] for one in (OURS, rival))
-    ratio = ours["build_s"] / theirs["build_s"]
+    ratio = ours["build_s_of_index"] / theirs["build_s_of_index"]
     measured = (
-        f"{ratio:.2f}x ({ours['build_s']:.1f} s, {theirs['build_s']:.1f} s; "
-        f"of processor time {ours['build_cpu_s']:.1f} s, {theirs['build_cpu_s']:.1f} s)"
+        f"{ratio:.2f}x ({ours['build_s_of_index']:.1f} s, {theirs['build_s_of_index']:.1f} s; "
+        f"with reading and storing items and metadata, {ours['build_s']:.1f} s)"
     )
     return Target(name, target, measured, ratio <= times)
 

@@ -126,6 +126,15 @@ def weighted_sums(terms: Terms) -> dict[str, tuple[Floats, float]]:
     """
     found = {}
     for space, weighted in terms.items():
+        if len(weighted) == 1:  # the most usual query by far, in half the time
+            weight, block = weighted[0]
+            length = math.sqrt(block.dot(block))
+            if weight and length > NOTHING:
+                found[space] = (
+                    block if weight == 1 else block * np.float32(weight),
+                    length * abs(weight),
+                )
+            continue
         # Added up in proportion to the weights, of which only then the size counts.
         total = sum(abs(weight) for weight, _ in weighted)
         if not total:

@@ -45,6 +45,8 @@ class Adapter(ABC):
     """How the library itself is kept to one thread, besides the environment and the core."""
     rows: Path | None = None
     """Metadata of the items, a JSON line each, set before `build`: for who keeps any."""
+    indexing_s: float | None = None
+    """Seconds of `build` from vectors to an index, set by who does more in it than that."""
 
     def __init__(self, k: int, core: int) -> None:
         self.k = k
@@ -53,6 +55,9 @@ class Adapter(ABC):
     @abstractmethod
     def build(self, vectors: Vectors, folder: Path, settings: Settings) -> None:
         """Index float32 unit vectors (n, d), whose ids are 0 .. n-1. Timed."""
+
+    def tune(self) -> None:  # noqa: B027  # few have anything to do here
+        """Find out how to be searched, by the library's own means. Timed apart."""
 
     @abstractmethod
     def sizes(self, folder: Path) -> Sizes:

@@ -8,18 +8,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from catalens import Query, Retriever, build_index
+import numpy as np
 
+from catalens import Query, Retriever, build_index, tune_index
+
+from ...harness import StageTimer
 from .base import Adapter, Settings, Sizes, Vectors, bytes_under
 
 _OPERATING_POINT = ("nprobe", "k_factor")
+_READING = "encode"
+"""The stage of a build that reads, checks and stores items; vectors are ready when it is over."""
 
 
 class Catalens(Adapter):
     """Built with the metadata of `rows`, if there is any.
 
-    A setting's `nprobe` and `k_factor` take the place of what the build chose; whatever else is in
-    it is given to `search` and `search_many` by name. The empty setting is what users get who set
+    A setting's `nprobe` and `k_factor` take the place of what `tune` chose; whatever else is in it
+    is given to `search` and `search_many` by name. The empty setting is what users get who set
     nothing.
     """
 
@@ -28,13 +33,24 @@ class Catalens(Adapter):
 
     def build(self, vectors: Vectors, folder: Path, settings: Settings) -> None:
         self._folder = folder
-        build_index(self._items(vectors), folder, vector="vec", device="cpu")
-        shop: Any = Retriever.open(folder, device="cpu")
+        timer = StageTimer()
+        build_index(self._items(vectors), folder, vector="vec", device="cpu", progress=timer)
+        self.indexing_s = sum(s for stage, s in timer.seconds.items() if stage != _READING)
+        self._open()
+
+    def tune(self) -> None:
+        tune_index(self._folder)
+        self._shop.close()
+        self._open()
+
+    def _open(self) -> None:
+        shop: Any = Retriever.open(self._folder, device="cpu")
         self._shop = shop
         self._built = shop._generation.point
 
     def _items(self, vectors: Vectors) -> Iterator[dict[str, Any]]:
         """Rows with their numbers as ids."""
+        vectors = vectors.view(np.ndarray)  # every row of a memmap is a memmap, and dear to make
         if self.rows is None:
             for number, vector in enumerate(vectors):
                 yield {"id": str(number), "vec": vector}
