@@ -135,7 +135,8 @@ def _default(measured: Sequence[Measured], target: float) -> OperatingPoint:
 
 
 def _timed(watch: Stopwatch, measured: Sequence[Measured]) -> list[PointEntry]:
-    """The points with their timings, without those that are slower than one that finds more."""
+    """The points with their timings, without those to which one that finds more is equal or better,
+    asked one query at a time and many at once."""
     entries = [
         PointEntry(
             nprobe=one.point.nprobe,
@@ -147,6 +148,11 @@ def _timed(watch: Stopwatch, measured: Sequence[Measured]) -> list[PointEntry]:
     ]
     kept: list[PointEntry] = []
     for entry in reversed(entries):
-        if not kept or (entry.p50_ms < kept[-1].p50_ms and entry.worst < kept[-1].worst):
+        if not any(
+            better.worst >= entry.worst
+            and better.p50_ms <= entry.p50_ms
+            and better.queries_per_second >= entry.queries_per_second
+            for better in kept
+        ):
             kept.append(entry)
     return kept[::-1]

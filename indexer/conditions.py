@@ -195,7 +195,8 @@ class Condition:
         self.slack = SLACK if filtered else 0.0
 
     def recall(self, searcher: Searcher, point: OperatingPoint, aim: float = 0.0) -> float:
-        """Share of the k best that are found; a score as good as the k-th counts (ties).
+        """Share of the k best that are found, less its standard error: other queries are to find as
+        much. A score as good as the k-th counts (ties).
 
         Where the first queries alone find far less than `aim`, what these find.
         """
@@ -213,13 +214,14 @@ class Condition:
 
 
 def _recall(searcher: Searcher, point: OperatingPoint, asked: Asked, kth: Floats) -> float:
-    found = 0
+    found = np.zeros(len(kth))
     answers = searcher.search(asked.queries, K + 1, point, asked.selection)
-    for (positions, scores), mine, bound in zip(answers, asked.own, kth, strict=True):
-        others = scores[positions != mine][:K]
+    for number, (positions, scores) in enumerate(answers):
+        others = scores[positions != asked.own[number]][:K]
         # Scores are computed in another order than the oracle's: allow for rounding.
-        found += int(np.count_nonzero(others >= bound - _ROUNDING * max(1, abs(bound))))
-    return found / (K * len(kth))
+        bound = kth[number] - _ROUNDING * max(1, abs(kth[number]))
+        found[number] = np.count_nonzero(others >= bound) / K
+    return float(found.mean() - found.std() / np.sqrt(len(found)))
 
 
 def _exact_kth(rows: Rows, asked: Asked) -> Floats:

@@ -23,6 +23,7 @@ from .rebuild import opened_for_writing
 
 _QUERIES = 384
 _SINGLES = 512
+_MORE_RUNGS = (0.925, 0.96, 0.975, 0.985, 0.995)
 _FILTERS = Filters(
     dict.fromkeys((0.5, 0.1, 0.03, 0.01, 0.001), ("random", "near", "far")), directions=3
 )
@@ -125,7 +126,7 @@ def _study(generation: Generation, target: float, given: FusedQueries | None) ->
         against=against,
         filters=_FILTERS,
         # A filter may take `SLACK` from a point that has the target without one.
-        rungs=sorted({*RUNGS, 0.995, target, min(1.0, target + SLACK)}),
+        rungs=sorted({*RUNGS, *_MORE_RUNGS, target, min(1.0, target + SLACK)}),
         target=target,
         steps=4,
         singles=_SINGLES,

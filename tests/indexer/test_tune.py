@@ -81,7 +81,8 @@ def test_all_conditions_are_measured(tuned: tuple[Path, TuneReport]) -> None:
         assert points
         assert all(set(point.recall) == plain | filters for point in points)
         assert points == sorted(points, key=lambda point: point.worst)
-        assert points == sorted(points, key=lambda point: point.p50_ms)
+        for cheap, dear in itertools.combinations(points, 2):
+            assert cheap.p50_ms < dear.p50_ms or cheap.queries_per_second > dear.queries_per_second
         assert len({point.worst for point in points}) == len(points)
     assert report.queries == 40 and report.reached
     assert min(report.index.recall.values()) >= report.index.target == 0.95
