@@ -268,14 +268,17 @@ class Retriever:
         return self._scorer.account(query, positions, rows)
 
     def _explained(self, queries: list[Composed], ranked: list[_Ranked]) -> Iterator[list[Hit]]:
-        for query, (positions, scores, known) in zip(queries, ranked, strict=True):
-            account = self._account(query, positions) if known is None else known
+        """Hits with all that is known of them; the records of all are read at once."""
+        positions = np.concatenate([one.positions for one in ranked])
+        numbers = self._generation.row_numbers.take(positions)
+        records = iter(self._snapshot.records(numbers.tolist()))
+        for query, (found, scores, known) in zip(queries, ranked, strict=True):
+            account = self._account(query, found) if known is None else known
             matches = zip(*self._scorer.matches(account, query), strict=True)
-            numbers = self._generation.row_numbers.take(positions)
-            records = self._snapshot.records(numbers.tolist())
+            # Hits first: where they end, no record must be taken.
             yield [
                 Hit(record.id, score, dict(zip(self._names, spaces, strict=True)), record.metadata)
-                for record, score, spaces in zip(records, scores.tolist(), matches, strict=True)
+                for score, spaces, record in zip(scores.tolist(), matches, records, strict=False)
             ]
 
     def _bare(self, ranked: list[_Ranked]) -> Iterator[list[Hit]]:
