@@ -7,12 +7,15 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check bench lock clean
+.PHONY: help install demo test test-faiss-gpu check bench lock clean
 MAKEFLAGS += --no-print-directory
 
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS := cpu,clip,dev
+EXTRAS := cpu,clip,test,dev
+SIZE := about 4 minutes and 7 GB
+# faiss-cpu and faiss-gpu are the same module: each needs an environment of its own.
+VENV_GPU ?= .venv-gpu
 STAMP := $(VENV)/.installed
 
 # The first interpreter that is new enough and does run (a shim may be there and not).
@@ -33,13 +36,14 @@ PIP_FLAGS := --disable-pip-version-check --no-input --progress-bar off
 help:
 	@echo 'Catalens: one index over text, pictures and sound.'
 	@echo
-	@echo '  make install   environment in $(VENV) with everything, $(BIN)/catalens among it'
-	@echo '  make demo      fetch a real catalog, index it, ask it questions'
-	@echo '  make test      checks and tests, all that CI runs'
-	@echo '  make check     lint, format, types, import rules'
-	@echo '  make bench     benchmarks: recall, latency, build'
-	@echo '  make lock      write requirements.lock anew from a fresh environment'
-	@echo '  make clean     remove what the targets above made, $(VENV) included'
+	@echo '  make install         environment in $(VENV) with everything, $(BIN)/catalens among it'
+	@echo '  make demo            fetch a real catalog, index it, ask it questions'
+	@echo '  make test            checks and tests, all that CI runs'
+	@echo '  make test-faiss-gpu  tests of indexer and retriever with faiss-gpu, in $(VENV_GPU)'
+	@echo '  make check           lint, format, types, import rules'
+	@echo '  make bench           benchmarks: recall, latency, build'
+	@echo '  make lock            write requirements.lock anew from a fresh environment'
+	@echo '  make clean           remove what the targets above made, $(VENV) included'
 
 install: $(STAMP)
 
@@ -64,7 +68,7 @@ $(STAMP): pyproject.toml requirements.lock
 	@if ! "$(BIN)/python" -m pip --version >/dev/null 2>&1; then \
 		"$(PYTHON)" -m venv --clear "$(VENV)"; \
 	fi
-	@echo 'Installing Catalens into $(VENV): about 4 minutes and 7 GB the first time.'
+	@echo 'Installing Catalens into $(VENV): $(SIZE) the first time.'
 	@"$(BIN)/python" -m pip install $(PIP_FLAGS) -c requirements.lock -e '.[$(EXTRAS)]' | $(PIP_FILTER) || { \
 		echo 'error: the installation stopped; the lines above say why. `make install` takes it up again.' >&2; \
 		exit 1; \
@@ -84,6 +88,11 @@ check: install
 test: check
 	@echo '== pytest';        "$(BIN)/python" -m pytest
 
+# The rooms that ask FAISS. With a GPU, the tests that need one run too.
+test-faiss-gpu:
+	@$(MAKE) install VENV="$(VENV_GPU)" EXTRAS=gpu,test SIZE='about 4 minutes and 8 GB'
+	@echo '== pytest';        "$(VENV_GPU)/bin/python" -m pytest tests/indexer tests/retriever
+
 bench: install
 	@"$(BIN)/python" -m benchmarks
 
@@ -98,5 +107,5 @@ lock:
 	@echo 'Wrote requirements.lock'
 
 clean:
-	rm -rf "$(VENV)" demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf "$(VENV)" "$(VENV_GPU)" demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -113,19 +113,21 @@ def model_only(encoder: Encoder, inputs: Inputs) -> Callable[[], Any]:
     """The model on prepared inputs; for sound, whose model is part of `prepare`, that too."""
     contents = list(inputs.contents())
     if inputs.modality == "audio":
-        return lambda: encode_all(encoder, "audio", _prepared(encoder, "audio", contents))
-    prepared = _prepared(encoder, inputs.modality, contents)
+        return lambda: encode_all(encoder, "audio", prepare_all(encoder, "audio", contents))
+    prepared = prepare_all(encoder, inputs.modality, contents)
     return lambda: encode_all(encoder, inputs.modality, prepared)
 
 
 def bare_calls(encoder: Encoder, inputs: Inputs) -> Callable[[], Any]:
     """Read and prepare everything, then encode everything, each step on all cores."""
     return lambda: encode_all(
-        encoder, inputs.modality, _prepared(encoder, inputs.modality, inputs.values)
+        encoder, inputs.modality, prepare_all(encoder, inputs.modality, inputs.values)
     )
 
 
-def _prepared(encoder: Encoder, modality: str, values: Sequence[Any]) -> list[Any]:
+def prepare_all(encoder: Encoder, modality: str, values: Sequence[Any]) -> list[Any]:
+    """Read and prepare all inputs, on all cores."""
+
     def prepare(value: Any) -> Any:
         return encoder.prepare(modality, _content(value))
 

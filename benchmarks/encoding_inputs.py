@@ -50,19 +50,30 @@ class Inputs:
 
 def all_inputs(count: int | None = None) -> list[Inputs]:
     """Inputs for all catalogs, `count` of each at most; small samples keep a run to minutes."""
+    image = {"PIL and EfficientNet loop": efficientnet_loop}
+    audio = {"soundfile and torchaudio loop": torchaudio_loop}
+    return [
+        gloss_inputs(count or 2000),
+        clipart_inputs(count or 300),
+        _media("stamps, pictures", "image", stamps(), "image", count or 300, image),
+        _sounds(stamps(), count or 600, audio),
+    ]
+
+
+def gloss_inputs(count: int) -> Inputs:
+    """Glosses of WordNet."""
     text = {
         "sentence-transformers loop": sentence_transformers_loop,
         "ONNX session loop": onnx_loop,
     }
-    image = {"PIL and EfficientNet loop": efficientnet_loop}
-    audio = {"soundfile and torchaudio loop": torchaudio_loop}
     glosses = [row["gloss"] for row in _read(wordnet() / "catalog.jsonl") if "gloss" in row]
-    return [
-        Inputs("glosses", "text", "gloss", _sample(glosses, count or 2000), None, text),
-        _media("clip art", "image", clipart(), "image", count or 300, image),
-        _media("stamps, pictures", "image", stamps(), "image", count or 300, image),
-        _sounds(stamps(), count or 600, audio),
-    ]
+    return Inputs("glosses", "text", "gloss", _sample(glosses, count), None, text)
+
+
+def clipart_inputs(count: int) -> Inputs:
+    """Pictures of the clip art."""
+    image = {"PIL and EfficientNet loop": efficientnet_loop}
+    return _media("clip art", "image", clipart(), "image", count, image)
 
 
 def _media(

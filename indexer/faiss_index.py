@@ -16,6 +16,7 @@ from encoders import usable_cores
 from encoders.errors import DeviceError
 
 from .errors import CorruptIndexError, FactoryError
+from .gpu import IndexFacts, SearchFacts, gpu_refusal
 from .plan import Plan
 
 Floats = NDArray[np.float32]
@@ -23,10 +24,9 @@ Halves = NDArray[np.float16]
 Positions = NDArray[np.int64]
 
 _SEED = 1234
+# Its number in FAISS's IndexIVFFastScan::implem.
 _FAST_SCAN_BY_QUERY = 11
 _PARAMETERS_KEPT = 256
-GPU_MAX_K = 2048
-"""FAISS's GPU indexes know k and nprobe up to this."""
 
 
 class Bits(NamedTuple):
@@ -54,6 +54,8 @@ def gpu_count() -> int:
 def wants_gpu(device: str) -> bool:
     """Whether FAISS should work on a GPU: one is asked for, or `auto` finds one.
 
+    It takes the first, whatever number is asked for.
+
     Raises:
         DeviceError: `cuda` is asked for and FAISS sees no GPU.
     """
@@ -68,20 +70,20 @@ def wants_gpu(device: str) -> bool:
 
 
 class FaissIndex:
-    """A FAISS index over positions 0 .. n-1, by inner product."""
+    """A FAISS index over positions 0 .. n-1, by inner product.
+
+    With `gpu` it is trained, filled and searched on a GPU, as far as `gpu_refusal` lets it; all
+    else, and what is saved, is on the CPU.
+    """
 
     def __init__(self, plan: Plan, index: Any, *, gpu: bool) -> None:
         self._is_exact = plan.kind == "exact"
         self._cpu = index
-        self._ivf = None if self._is_exact else _faiss().try_extract_index_ivf(index)
-        if self._ivf is not None:
-            inner = _faiss().downcast_index(self._ivf)
-            if hasattr(inner, "implem"):
-                # Query by query with a reservoir, not list by list: a fifth less time for a single
-                # query, a twentieth in a batch (measured with 40 to 120 candidates).
-                inner.implem = _FAST_SCAN_BY_QUERY
-        # GPU indexes are IVF; FAISS has no other there that we would ask for.
-        self._gpu = _to_gpu(index) if gpu and self._ivf is not None else None
+        _scan_by_query(index)
+        self._facts = facts_of(index)
+        self._gpu = _to_gpu(index) if gpu and gpu_refusal(self._facts) is None else None
+        # Whether the GPU has learned or was given what the CPU has not.
+        self._gpu_is_ahead = False
         self._unfiltered: dict[tuple[int, int, float], Any] = {}
         # Set by `map_rows`.
         self._rows: Any = None
@@ -112,7 +114,7 @@ class FaissIndex:
                     ivf.pq.cp.min_points_per_centroid = 1
             trained = cls(plan, index, gpu=gpu)
             if not index.is_trained:
-                trained._active.train(trained._padded(sample))
+                trained._train(sample)
         except (RuntimeError, AssertionError) as error:
             raise FactoryError(
                 f"FAISS index {plan.factory!r}",
@@ -122,12 +124,24 @@ class FaissIndex:
             ) from error
         return trained
 
+    def _train(self, sample: Floats) -> None:
+        if self._gpu is not None:
+            self._gpu.cp = self._cpu.cp  # FAISS clones all but these
+            self._gpu_is_ahead = True
+        self._active.train(self._padded(sample))
+
     @property
     def _active(self) -> Any:
         return self._cpu if self._gpu is None else self._gpu
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a GPU has it; searches that no GPU can do go to the CPU all the same."""
+        return self._gpu is not None
+
     def add(self, vectors: Floats) -> None:
         """Append float32 (m, D) at the next positions."""
+        self._gpu_is_ahead = self.on_gpu
         self._active.add(self._padded(vectors))
 
     def map_rows(self, halves: Halves) -> None:
@@ -166,9 +180,10 @@ class FaissIndex:
         return bytes(_faiss().serialize_index(self._on_cpu()).tobytes())
 
     def _on_cpu(self) -> Any:
-        """The index on the CPU; what was added on a GPU is fetched first."""
-        if self._gpu is not None and self._cpu.ntotal != self._gpu.ntotal:
+        """The index on the CPU; what a GPU learned and was given is fetched first."""
+        if self._gpu_is_ahead:
             self._cpu = _faiss().index_gpu_to_cpu(self._gpu)
+            self._gpu_is_ahead = False
         return self._cpu
 
     @classmethod
@@ -206,9 +221,9 @@ class FaissIndex:
             approximate scores float32 (m, k) in descending order and positions int64 (m, k),
             -1 where fewer were found.
         """
-        index = self._active
-        if self._gpu is not None and (bits is not None or max(k, nprobe) > GPU_MAX_K):
-            index = self._on_cpu()  # GPU indexes ignore selectors and bound k and nprobe
+        search = SearchFacts(k, nprobe, filtered=bits is not None)
+        refused = self._gpu is None or gpu_refusal(self._facts, search) is not None
+        index = self._on_cpu() if refused else self._gpu
         return self._search(index, self._padded(queries), k, self._parameters(nprobe, k, 0.0, bits))
 
     def search_rows(
@@ -247,14 +262,21 @@ class FaissIndex:
         return scores, positions
 
     @property
+    def _ivf(self) -> Any:
+        """The part that has lists, if there is one; it lives as long as `_cpu`."""
+        return None if self._is_exact else _faiss().try_extract_index_ivf(self._cpu)
+
+    @property
     def code_bytes(self) -> int:
         """Bytes of one code; 0 where the index does not say."""
-        return int(getattr(self._cpu if self._ivf is None else self._ivf, "code_size", 0))
+        ivf = self._ivf
+        return int(getattr(self._cpu if ivf is None else ivf, "code_size", 0))
 
     @property
     def lists(self) -> int:
         """Number of lists; 1 where there are none."""
-        return 1 if self._ivf is None else int(self._ivf.nlist)
+        ivf = self._ivf
+        return 1 if ivf is None else int(ivf.nlist)
 
     @cached_property
     def list_of_position(self) -> NDArray[np.int32]:
@@ -315,9 +337,44 @@ def _parameters_of(index: Any, nprobe: int, candidates: int, bits: Bits | None) 
     return faiss.SearchParameters(sel=selector)
 
 
+def _scan_by_query(index: Any) -> None:
+    """Have fast-scan codes scanned query by query with a reservoir, not list by list: a fifth less
+    time for a single query, a twentieth in a batch (measured with 40 to 120 candidates)."""
+    inner = _faiss().downcast_index(_faiss().try_extract_index_ivf(index) or index)
+    if hasattr(inner, "implem"):
+        inner.implem = _FAST_SCAN_BY_QUERY
+
+
+def facts_of(index: Any) -> IndexFacts:
+    """What decides whether an index of FAISS can be on a GPU."""
+    faiss = _faiss()
+    kinds = faiss.ScalarQuantizer
+    scalars = {getattr(kinds, name): name for name in dir(kinds) if name.startswith("QT_")}
+    product, scalar = getattr(index, "pq", None), getattr(index, "sq", None)
+    lists = isinstance(index, faiss.IndexIVF)
+    return IndexFacts(
+        type(index).__name__,
+        index.d,
+        type(faiss.downcast_index(index.quantizer)).__name__ if lists else "",
+        0 if product is None else product.M,
+        0 if product is None else product.nbits,
+        getattr(index, "by_residual", True),
+        "" if scalar is None else scalars[scalar.qtype],
+    )
+
+
 def _to_gpu(index: Any) -> Any:
     faiss = _faiss()
     options = faiss.GpuClonerOptions()
-    # Look-up tables of more than 56 sub-quantizers do not fit a GPU's shared memory in float32.
+    # Look-up tables of more than 48 sub-quantizers do not fit a GPU's shared memory in float32.
     options.useFloat16 = True
-    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index, options)
+    options.use_cuvs = False
+    try:
+        return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index, options)
+    except RuntimeError as error:
+        raise DeviceError(
+            "FAISS on a GPU",
+            expected=f"a GPU that takes an index of {index.ntotal:,} codes",
+            got=str(error).strip().splitlines()[-1],
+            remedy="Use --device cpu: the index is the same.",
+        ) from error

@@ -36,6 +36,7 @@ import numpy as np
 
 from .errors import ProfileError
 from .fusion import BLOCK_ALIGNMENT
+from .gpu import SUBQUANTIZERS
 
 Profile = Literal["auto", "exact", "fast", "memory", "gpu"]
 
@@ -46,8 +47,6 @@ LEAST_CODED = 1_000
 _TRAIN_PER_LIST = 64
 _MIN_TRAIN = 32_768
 _GRAPH_FROM_LISTS = 4_096
-# FAISS's GPU IVF-PQ knows these numbers of sub-quantizers only.
-_GPU_SUBQUANTIZERS = (1, 2, 3, 4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 96)
 
 
 def check_profile(profile: str) -> Profile:
@@ -129,9 +128,9 @@ def _gpu_code(dimension: int, starts: Sequence[int]) -> tuple[int, int]:
     width = BLOCK_ALIGNMENT
     while width <= aligned:
         if aligned % width == 0:
-            for m in _GPU_SUBQUANTIZERS:
+            for m in SUBQUANTIZERS:
                 if m * width >= dimension:
                     return m, width
         width *= 2
     # So many dimensions, so oddly cut: wide sub-vectors that straddle, which rescoring mends.
-    return _GPU_SUBQUANTIZERS[-1], -(-dimension // _GPU_SUBQUANTIZERS[-1])
+    return SUBQUANTIZERS[-1], -(-dimension // SUBQUANTIZERS[-1])
