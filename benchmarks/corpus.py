@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,10 +48,6 @@ class Corpus:
     def text_index(self) -> Path:
         return self.folder / "text.idx"
 
-    @property
-    def vector_index(self) -> Path:
-        return self.folder / "vector.idx"
-
 
 def load_corpus(items: int | None = None) -> Corpus:
     """The glosses, those that two synsets share once, shuffled; `items` takes only so many."""
@@ -82,23 +78,30 @@ def build_text(corpus: Corpus) -> Path:
     return corpus.text_index
 
 
-def build_vector(corpus: Corpus) -> Path:
-    """The index of the same items by the encoder's vectors, brought ready-made."""
-    if _is_current(corpus.vector_index):
-        return corpus.vector_index
+def build_vector(
+    corpus: Corpus, name: str = "vector", extra: Iterable[Mapping[str, Any]] | None = None
+) -> Path:
+    """The index of the same items by the encoder's vectors, brought ready-made.
+
+    Args:
+        name: names the index's folder.
+        extra: further metadata, a mapping for each row.
+    """
+    index = corpus.folder / f"{name}.idx"
+    if _is_current(index):
+        return index
     with Retriever.open(build_text(corpus), device="cpu") as shop:
         vectors = encoder_vectors(shop, corpus)
     say(f"indexing {len(vectors):,} ready-made vectors")
+    more = extra if extra is not None else ({} for _ in corpus.rows)
+    rows = (
+        {**row, **others, "vec": vector}
+        for row, others, vector in zip(corpus.rows, more, vectors, strict=True)
+    )
     with bars() as shown:
-        build_index(
-            _with_vectors(corpus, vectors),
-            corpus.vector_index,
-            vector="vec",
-            device="cpu",
-            progress=shown,
-        )
-    _stamp(corpus.vector_index)
-    return corpus.vector_index
+        build_index(rows, index, vector="vec", device="cpu", progress=shown)
+    _stamp(index)
+    return index
 
 
 def encoder_vectors(shop: Retriever, corpus: Corpus) -> Vectors:
@@ -135,11 +138,6 @@ def encode_queries(shop: Retriever, corpus: Corpus) -> tuple[Vectors, list[float
         vectors.append(internals._encoder.encode([wanted])[wanted])
         seconds.append(perf_counter() - start)
     return np.stack(vectors), seconds
-
-
-def _with_vectors(corpus: Corpus, vectors: Vectors) -> Iterator[dict[str, Any]]:
-    for row, vector in zip(corpus.rows, vectors, strict=True):
-        yield {**row, "vec": vector}
 
 
 def bars() -> AbstractContextManager[Progress]:

@@ -11,7 +11,8 @@ fresh folder each time, so that nothing is found in the embedding cache. It is h
 build reaches it by more than model / (model + decoding), in seconds of a core; for sound, whose
 model is the last step of decoding, it is the bare calls from memory.
 
-All run in one process, warm, by turns, with as many threads as there are cores.
+All run in one process, warm, by turns, with as many threads as there are cores. So do the default
+encoders and torch with the same weights, in `eager`.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from time import monotonic, perf_counter
+from time import monotonic
 from typing import Any
 
 from catalens import build_index
-from encoders import Encoder, Limits, encode_all, load_encoder, load_preset, read_bytes
+from encoders import Encoder, Limits, encode_all, load_encoder, load_preset
 
+from . import eager
 from .corpus import SEED
-from .encoding_inputs import Inputs, all_inputs
+from .encoding_inputs import Inputs, all_inputs, prepare_all
 from .harness import (
     Options,
     Result,
@@ -42,10 +43,13 @@ from .harness import (
     pinned_environment,
     rounded,
     say,
+    timed,
 )
 
 ROUNDS = 3
 RATIO = 0.9
+# One of each modality: prepared pictures are all of one size.
+AGAINST_TORCH = ("glosses", "clip art")
 
 # A process that does nothing but build: what a user waits for, imports and models included.
 _CHILD = """
@@ -98,15 +102,10 @@ class Builds:
         return Path(tempfile.mkdtemp(dir=self._folder))
 
 
-def timed(work: Callable[[], Any]) -> Callable[[], float]:
-    """`work` as a call that returns the seconds it took."""
-
-    def run() -> float:
-        start = perf_counter()
-        work()
-        return perf_counter() - start
-
-    return run
+def default_encoder(modality: str) -> Encoder:
+    """What the default preset encodes items of a modality with."""
+    space = next(space for space in load_preset("local").spaces if space.item == modality)
+    return load_encoder(space.encoders[modality], "cpu", Limits())
 
 
 def model_only(encoder: Encoder, inputs: Inputs) -> Callable[[], Any]:
@@ -125,29 +124,11 @@ def bare_calls(encoder: Encoder, inputs: Inputs) -> Callable[[], Any]:
     )
 
 
-def prepare_all(encoder: Encoder, modality: str, values: Sequence[Any]) -> list[Any]:
-    """Read and prepare all inputs, on all cores."""
-
-    def prepare(value: Any) -> Any:
-        return encoder.prepare(modality, _content(value))
-
-    with ThreadPoolExecutor(cores()) as pool:
-        return list(pool.map(prepare, values))
-
-
-def _content(value: Any) -> bytes:
-    """The bytes of an input: a file's, a text's, or those read before."""
-    if isinstance(value, Path):
-        return read_bytes(value)
-    return value if isinstance(value, bytes) else str(value).encode()
-
-
 def measure(inputs: Inputs, rounds: int) -> tuple[dict[str, Any], list[Target]]:
     """One catalog: the build and all baselines, by turns."""
     count = len(inputs.values)
     say(f"{inputs.name}: {count:,} inputs, {rounds} rounds")
-    space = next(s for s in load_preset("local").spaces if s.item == inputs.modality)
-    encoder = load_encoder(space.encoders[inputs.modality], "cpu", Limits())
+    encoder = default_encoder(inputs.modality)
     with tempfile.TemporaryDirectory(prefix="catalens-bench-") as temporary:
         builds = Builds(inputs, Path(temporary))
         baselines = {
@@ -194,6 +175,10 @@ def run(options: Options) -> Result:
     for inputs in all_inputs(options.items):
         figures[inputs.name], judged = measure(inputs, ROUNDS)
         targets += judged
+        if inputs.name in AGAINST_TORCH:
+            encoder = default_encoder(inputs.modality)
+            figures[inputs.name]["to_torch"], judged = eager.compare(encoder, inputs, ROUNDS)
+            targets += judged
     settings = {"preset": "local", "rounds": ROUNDS, "threads": cores(), "seed": SEED}
     return Result("encoding", settings, figures, targets)
 

@@ -9,16 +9,19 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from encoders import Encoder, read_bytes
 from encoders.exports import onnx_runtime
 
 from .corpus import SEED
 from .datasets import clipart, stamps, wordnet
+from .harness import cores
 
 Loop = Callable[[], int]
 """Encodes all inputs and returns how many."""
@@ -105,7 +108,25 @@ def _sample(values: list[Any], count: int) -> list[Any]:
     return [unique[i] for i in chosen]
 
 
-def _batches(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+def prepare_all(encoder: Encoder, modality: str, values: Sequence[Any]) -> list[Any]:
+    """All inputs read and prepared, on all cores."""
+
+    def prepare(value: Any) -> Any:
+        return encoder.prepare(modality, _content(value))
+
+    with ThreadPoolExecutor(cores()) as pool:
+        return list(pool.map(prepare, values))
+
+
+def _content(value: Any) -> bytes:
+    """The bytes of an input: a file's, a text's, or those read before."""
+    if isinstance(value, Path):
+        return read_bytes(value)
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+def batches(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    """Values in batches, in their order."""
     for start in range(0, len(values), size):
         yield values[start : start + size]
 
@@ -133,7 +154,7 @@ def onnx_loop(texts: Sequence[str]) -> Loop:
 
     def run() -> int:
         done = 0
-        for batch in _batches(texts, 16):
+        for batch in batches(texts, 16):
             encoded = tokenizer.encode_batch(list(batch))
             ids = np.array([one.ids for one in encoded])
             mask = np.array([one.attention_mask for one in encoded])
@@ -169,7 +190,7 @@ def efficientnet_loop(paths: Sequence[Path]) -> Loop:
     def run() -> int:
         done = 0
         with torch.inference_mode():
-            for batch in _batches(paths, 32):
+            for batch in batches(paths, 32):
                 inputs = torch.stack([pixels(path) for path in batch])
                 features = network.extract_features(inputs).mean((2, 3))
                 done += len(torch.nn.functional.normalize(features).numpy())

@@ -95,6 +95,29 @@ def _cumulative(axes: Axes, label: str, summary: Mapping[str, Any], colour: str)
     axes.plot(list(summary["percentiles_ms"].values()), shares, color=colour, label=label)
 
 
+def _filters(figures: Mapping[str, Any]) -> dict[str, Figure]:
+    figure, panels = plt.subplots(1, 2, figsize=(9, 3.4))
+    colours = (OURS, *ACCENTS[3:])
+    told = {"ratio": "p50 with a filter to p50 without", "recall_at_10": "recall@10"}
+    for axes, (name, label), bound in zip(panels, told.items(), (3.0, 0.95), strict=True):
+        for (kind, shares), colour in zip(figures["kinds"].items(), colours, strict=True):
+            axes.plot(
+                [100 * float(share) for share in shares],
+                [one[name] for one in shares.values()],
+                "o-",
+                color=colour,
+                markersize=4,
+                label=kind,
+            )
+        axes.axhline(bound, color="#c0392b", linewidth=1, linestyle="--", label=f"target: {bound}")
+        axes.set_xscale("log")
+        axes.set(title=label, xlabel="items that the filter lets pass, %")
+    panels[0].set_ylim(bottom=0)
+    panels[1].legend(loc="center left", fontsize=8)
+    figure.tight_layout()
+    return {"filters": figure}
+
+
 def _overhead(figures: Mapping[str, Any]) -> dict[str, Figure]:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.0))
     _cumulative(left, "Retriever.search, hits with metadata", figures["catalens"], OURS)
@@ -192,6 +215,7 @@ def _scale(figures: Mapping[str, Any]) -> dict[str, Figure]:
 
 _DRAWERS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Figure]]] = {
     "recall": _recall,
+    "filters": _filters,
     "overhead": _overhead,
     "encoding": _encoding,
     "opening": _opening,

@@ -39,8 +39,7 @@ from indexer.rows import Rows, RowWriter
 from indexer.searcher import OperatingPoint, Searcher
 
 from .corpus import SEED, build_text, encode_queries, encoder_vectors, load_corpus
-from .encoding import prepare_all, timed
-from .encoding_inputs import Inputs, clipart_inputs, gloss_inputs
+from .encoding_inputs import Inputs, clipart_inputs, gloss_inputs, prepare_all
 from .errors import GpuNeededError
 from .harness import (
     Options,
@@ -53,6 +52,7 @@ from .harness import (
     median,
     rounded,
     say,
+    timed,
 )
 from .peers.scoring import Oracle
 from .scale import write_vectors

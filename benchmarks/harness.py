@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from time import perf_counter_ns
+from time import perf_counter, perf_counter_ns
 from typing import Any
 
 import numpy as np
@@ -176,6 +176,17 @@ def interleave(
                 if turn == rounds - 1:
                     answers[name][number] = keep(answer)
     return {name: Timings(seconds[name], answers[name]) for name in names}
+
+
+def timed(work: Callable[[], Any]) -> Callable[[], float]:
+    """`work` as a call that returns the seconds it took."""
+
+    def run() -> float:
+        start = perf_counter()
+        work()
+        return perf_counter() - start
+
+    return run
 
 
 def interleave_whole(
