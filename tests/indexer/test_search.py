@@ -280,7 +280,6 @@ def test_points_in_the_manifest_go_from_cheap_to_dear(oracle: Opened) -> None:
         (index.against, {"against a", "against b"}),
     ):
         assert all(set(point.recall) == plain | filters for point in points)
-        assert points == sorted(points, key=lambda point: point.p50_ms)
         assert points == sorted(points, key=lambda point: point.worst)
         assert all(point.p99_ms >= point.p50_ms > 0 for point in points)
     assert min(index.recall.values()) >= index.target == 0.96
