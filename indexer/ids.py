@@ -38,8 +38,8 @@ class Ids:
     def __init__(self, path: Path) -> None:
         mapped: Any = np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray)
         self._text = memoryview(mapped)
-        # A single number is read from a memoryview in a fifth of what an array takes.
-        numbers = memoryview(mapped.view("<u8").astype("=u8", copy=False)).cast("B").cast("Q")
+        # A single number is read from a memoryview in half the time that an array takes.
+        numbers = memoryview(mapped.view("<u8").astype("=u8", copy=False))
         self._ends = numbers[len(numbers) - 1 - numbers[-1] : -1]
 
     def __len__(self) -> int:

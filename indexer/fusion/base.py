@@ -126,7 +126,7 @@ def weighted_sums(terms: Terms) -> dict[str, tuple[Floats, float]]:
     """
     found = {}
     for space, weighted in terms.items():
-        if len(weighted) == 1:  # the most usual query by far, in half the time
+        if len(weighted) == 1:  # the most usual query by far, and nothing to add up
             weight, block = weighted[0]
             length = math.sqrt(block.dot(block))
             if weight and length > NOTHING:

@@ -26,6 +26,7 @@ WAYS: list[dict[str, str]] = [
             "IVF64,Flat",
             "IVF64_HNSW16,SQ8",
             "OPQ8,IVF64,PQ8x4fs",
+            "IVF64,PQ8x4fs,RFlat",
         )
     ),
 ]
@@ -97,6 +98,7 @@ def test_profile_and_factory_are_kept_until_told_otherwise(tmp_path: Path) -> No
         (FactoryError, {"factory": "IVF10,Nonsense"}),
         (FactoryError, {"factory": "PQ7"}),  # 16 dimensions are not 7 parts
         (FactoryError, {"factory": ""}),
+        (FactoryError, {"factory": "PQ4x4fs"}),  # FAISS cannot filter it
     ],
 )
 def test_what_cannot_be_built_is_told(
