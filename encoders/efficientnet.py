@@ -1,6 +1,6 @@
 """Pictures by EfficientNet-Lite0, whose weights travel as a pip package.
 
-On a CPU the network runs by ONNX Runtime, from an export that torch makes once per machine, and
+On a CPU the network runs by OpenVINO, from an export that torch makes once per machine, and
 torch is not imported; elsewhere it runs by torch.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,17 +17,22 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from .base import Encoder
+from .cpu_network import open_network, runtime
 from .device import inference, resolve_device, usable_cores
 from .errors import ModelLoadError
-from .exports import export_onnx, kept_export, onnx_runtime, open_session
+from .exports import export_onnx, exported_or_none, kept_export
 from .fingerprint import file_sha256, fingerprint
 from .image import decode_image
 from .limits import Limits
 from .memory import device_memory
 
 SIDE = 224
-_EXPORT_REVISION = 1
+_EXPORT_REVISION = 2
 """Counts up with every change of `load_features` or `export_onnx`: kept exports are made anew."""
+
+_FIRST_BLOCKS = 1
+_MAPS = (16, 112, 112)
+"""The shape of what the first layers give for a picture."""
 
 Picture = NDArray[np.uint8]
 
@@ -41,8 +46,9 @@ class EfficientNetLiteOptions(BaseModel):
 class EfficientNetLiteEncoder(Encoder):
     """ImageNet features: the mean over the last feature map, 1280 values.
 
-    The runtimes differ by rounding: an export is kept only after it gave what the network gives.
-    The fingerprint is of the weights.
+    The runtimes differ by rounding: an export is kept only after it gave what the network gives,
+    and computes in bfloat16 where the processor can and little is lost; a test bounds what that
+    changes. The fingerprint is of the weights.
     """
 
     kind: ClassVar[str] = "efficientnet-lite"
@@ -56,7 +62,7 @@ class EfficientNetLiteEncoder(Encoder):
         self.device = resolve_device(device)
         self.weights = _weights_path()
         # The network is loaded by the first `encode`: a fingerprint or `prepare` needs none.
-        self._network: _OnnxNetwork | _TorchNetwork | None = None
+        self._network: _ExportedNetwork | _TorchNetwork | None = None
         self._lock = threading.Lock()
         if self.device == "cpu":
             # Measured on two cores, a call on each: batches of 2, 4 and 8 are alike, of 16 slower.
@@ -67,7 +73,7 @@ class EfficientNetLiteEncoder(Encoder):
 
     @property
     def runtime(self) -> str:
-        """`onnx` or `torch`; loads the network."""
+        """`openvino` or `torch`; loads the network."""
         return self._load().name
 
     def fingerprint(self, modality: str) -> str:
@@ -110,30 +116,36 @@ class EfficientNetLiteEncoder(Encoder):
         steps = (np.stack(prepared[start : start + self.batch_size]) for start in starts)
         return np.concatenate([network.features(pictures) for pictures in steps])
 
-    def _load(self) -> _OnnxNetwork | _TorchNetwork:
+    def _load(self) -> _ExportedNetwork | _TorchNetwork:
         with self._lock:
             if self._network is None:
-                onnx = _onnx_or_none(self.weights) if self.device == "cpu" else None
-                self._network = onnx or _TorchNetwork(self.weights, self.device)
+                if self.device == "cpu":
+                    self._network = exported_or_none(
+                        "EfficientNet-Lite0", lambda: _ExportedNetwork(self.weights)
+                    )
+                self._network = self._network or _TorchNetwork(self.weights, self.device)
             return self._network
 
 
-class _OnnxNetwork:
-    """The network by ONNX Runtime, each call on one core; thread-safe."""
+class _ExportedNetwork:
+    """The network by OpenVINO, each call on one core; thread-safe."""
 
-    name = "onnx"
+    name = "openvino"
 
     def __init__(self, weights: Path) -> None:
         # With the runtime's version: what one opens and was checked by, another may not open.
-        key = f"{_EXPORT_REVISION}-{onnx_runtime().__version__}-{file_sha256(weights)}"
-        self._session = open_session(
-            kept_export(f"efficientnet-lite0-{key}", lambda: make_export(weights))
+        key = f"{_EXPORT_REVISION}-{runtime().__version__}-{file_sha256(weights)}"
+        first, rest = (
+            kept_export(f"efficientnet-lite0-{part}-{key}", make)
+            for part, make in make_exports(weights).items()
         )
+        self._first = open_network(first)
+        self._rest = open_network(rest, fast=True)
 
     def features(self, pictures: Picture) -> NDArray[np.float32]:
         """Return float32 with shape (n, 1280), of uint8 with shape (n, 224, 224, 3)."""
         with device_memory(EfficientNetLiteEncoder.kind, len(pictures)):
-            return _run(self._session, pictures)
+            return self._rest({"maps": self._first({"pictures": pictures})})
 
 
 class _TorchNetwork:
@@ -159,59 +171,45 @@ class _TorchNetwork:
         return features
 
 
-def _onnx_or_none(weights: Path) -> _OnnxNetwork | None:
-    """Return the network by ONNX Runtime; None, and a warning, where no export can be made.
+def make_exports(weights: Path) -> dict[str, Callable[[], bytes]]:
+    """Return what makes the two parts of the network as ONNX: `first` and `rest`, each after it
+    gave what that part itself gives.
 
-    Whatever the reason (no onnxscript, an exporter that fails on this torch), the same weights
-    run by torch all the same, only slower, so that nothing here may end a build or a query.
+    The first layers are apart because they need float32: in bfloat16 they alone cost a cosine of
+    .0013, all others together .00015.
 
-    Raises:
-        ModelLoadError: the weights themselves do not read: torch could not run them either.
-    """
-    try:
-        return _OnnxNetwork(weights)
-    except ModelLoadError:
-        raise
-    except Exception as error:
-        reason = (str(error).strip() or "no reason given").splitlines()[0]
-        warnings.warn(
-            "EfficientNet-Lite0 runs by torch, at half the speed of ONNX Runtime or less: "
-            f"its export failed ({type(error).__name__}: {reason}). "
-            "Install onnx and onnxscript in the versions that Catalens asks for.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return None
-
-
-def make_export(weights: Path) -> bytes:
-    """Return the network as ONNX, after it gave the features that the network itself gives.
-
-    Raises:
+    What is returned raises:
         ModelLoadError: the weights do not read or do not fit.
         ValueError: the export computes something else.
     """
+
+    def first() -> bytes:
+        pictures = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)
+        return _checked_export(load_features(weights).first, "pictures", pictures)
+
+    def rest() -> bytes:
+        maps = np.random.default_rng(0).normal(size=(3, *_MAPS))
+        return _checked_export(load_features(weights).rest, "maps", maps.astype(np.float32))
+
+    return {"first": first, "rest": rest}
+
+
+def _checked_export(module: Any, name: str, inputs: NDArray[Any]) -> bytes:
     import torch
 
-    network = load_features(weights)
     # Of other length than the sample: an export that took its length for a constant shows here.
-    pictures = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)
-    export = export_onnx(network, torch.from_numpy(pictures[:2]))
+    export = export_onnx(module, {name: torch.from_numpy(inputs[:2])}, ["rows"])
     with torch.inference_mode():
-        expected = network(torch.from_numpy(pictures)).numpy()
-    found = _run(open_session(export), pictures)
+        expected = module(torch.from_numpy(inputs)).numpy()
+    found = open_network(export)({name: inputs})
     if not np.allclose(found, expected, rtol=1e-3, atol=1e-3):
         raise ValueError(f"features differ by up to {np.abs(found - expected).max():.3g}")
     return export
 
 
-def _run(session: Any, pictures: Picture) -> NDArray[np.float32]:
-    features: NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: pictures})[0]
-    return features
-
-
 def load_features(weights: Path) -> Any:
-    """Return a torch module from pictures, uint8 (n, 224, 224, 3), to features, float32 (n, 1280).
+    """Return a torch module from pictures, uint8 (n, 224, 224, 3), to features, float32 (n, 1280);
+    its parts are `first`, from pictures to maps (n, *_MAPS), and `rest`.
 
     Raises:
         ModelLoadError: the weights do not read or do not fit.
@@ -219,15 +217,33 @@ def load_features(weights: Path) -> Any:
     network = load_network(weights)
     from torch import nn
 
-    class Features(nn.Module):
+    class First(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.network = network
+            self.stem = nn.Sequential(network._conv_stem, network._bn0, network._swish)
+            self.blocks = nn.Sequential(*network._blocks[:_FIRST_BLOCKS])
 
         def forward(self, pictures: Any) -> Any:
             # Height, width, channel in memory is what torch calls `channels_last`.
             inputs = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1  # (n, 3, 224, 224)
-            return self.network.extract_features(inputs).float().mean((2, 3))
+            return self.blocks(self.stem(inputs))
+
+    class Rest(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.Sequential(*network._blocks[_FIRST_BLOCKS:])
+            self.head = nn.Sequential(network._conv_head, network._bn1, network._swish)
+
+        def forward(self, maps: Any) -> Any:
+            return self.head(self.blocks(maps)).float().mean((2, 3))
+
+    class Features(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.rest = First(), Rest()
+
+        def forward(self, pictures: Any) -> Any:
+            return self.rest(self.first(pictures))
 
     return Features().eval()
 

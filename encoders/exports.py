@@ -1,6 +1,6 @@
 """ONNX exports made on this machine and kept, so that later processes run a model without torch.
 
-Torch makes an export from the weights in seconds, ONNX Runtime opens it in milliseconds. Exports
+Torch makes an export from the weights in seconds, OpenVINO opens it in some tenths of one. Exports
 are kept in `$XDG_CACHE_HOME/catalens/exports`, or `~/.cache/catalens/exports`; deleting them
 costs the time to make them again, and nothing else.
 """
@@ -12,9 +12,13 @@ import hashlib
 import os
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from .errors import ModelLoadError
+
+T = TypeVar("T")
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -88,42 +92,53 @@ def _write(file: Path, export: bytes) -> None:
         raise
 
 
-def export_onnx(module: Any, sample: Any) -> bytes:
-    """Return a torch module of one input as ONNX, its first dimension of any length.
+def export_onnx(module: Any, sample: Mapping[str, Any], dimensions: Sequence[str]) -> bytes:
+    """Return a torch module as ONNX.
 
     Args:
         module: a module in evaluation mode, on the CPU.
-        sample: an input of two rows or more; torch takes a dimension of one for a constant.
+        sample: its inputs by name, in order.
+        dimensions: names of the first dimensions of each input, which may then have any length;
+            the sample's must be two or more, for torch takes a dimension of one for a constant.
     """
     import torch
 
-    rows = torch.export.Dim("rows")
-    program: Any = torch.onnx.export(
-        module, (sample,), dynamo=True, dynamic_shapes=({0: rows},), verbose=False
-    )
+    free = dict(enumerate(torch.export.Dim(name) for name in dimensions))
+    with warnings.catch_warnings():
+        # The exporter remarks that inputs share the names of their dimensions, as they should.
+        warnings.filterwarnings("ignore", category=UserWarning)
+        program: Any = torch.onnx.export(
+            module,
+            tuple(sample.values()),
+            dynamo=True,
+            input_names=list(sample),
+            dynamic_shapes=(free,) * len(sample),
+            verbose=False,
+        )
     export: bytes = program.model_proto.SerializeToString()
     return export
 
 
-def open_session(export: bytes | Path) -> Any:
-    """Return an ONNX Runtime session on the CPU whose calls keep to the thread that makes them:
-    `Encoder.calls_at_once` of them run side by side."""
-    runtime = onnx_runtime()
-    settings = runtime.SessionOptions()
-    settings.log_severity_level = 3
-    settings.intra_op_num_threads = 1
-    settings.inter_op_num_threads = 1
-    source = str(export) if isinstance(export, Path) else export
-    return runtime.InferenceSession(source, settings, providers=["CPUExecutionProvider"])
+def exported_or_none(model: str, load: Callable[[], T]) -> T | None:
+    """Load a model from its export; None, and a warning, where no export can be made.
 
+    Whatever the reason (no onnxscript, an exporter that fails on this torch), the same weights
+    run by torch all the same, only slower, so that nothing here may end a build or a query.
 
-def onnx_runtime() -> Any:
-    """Return the module onnxruntime, imported with its telemetry off.
-
-    From 1.29 on, its packages tell Microsoft what is run, under an identifier that they put into
-    the user's cache, unless this variable is set before the import. What a user set stays.
+    Raises:
+        ModelLoadError: the weights themselves do not read: torch could not run them either.
     """
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    import onnxruntime
-
-    return onnxruntime
+    try:
+        return load()
+    except ModelLoadError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or "no reason given").splitlines()[0]
+        warnings.warn(
+            f"{model} runs by torch, at half the speed of its export or less: "
+            f"that failed ({type(error).__name__}: {reason}). "
+            "Install onnx and onnxscript in the versions that Catalens asks for.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None

@@ -12,7 +12,7 @@ _SIGNS = ("out of memory", "can't allocate memory", "cublas_status_alloc_failed"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception of ours, of Python, of torch or of ONNX Runtime says memory ran out.
+    """Whether an exception of ours, of Python, of torch or of OpenVINO says memory ran out.
 
     torch's own class derives from RuntimeError; cuDNN, cuBLAS, MPS and the CPU allocator raise a
     bare RuntimeError, whose text is all there is to go by.

@@ -1,9 +1,10 @@
-"""Text by sentence-transformers models: ONNX Runtime on a CPU where it can, torch elsewhere."""
+"""Text by sentence-transformers models: OpenVINO on a CPU where it can, torch elsewhere."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,15 +12,20 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from .base import Encoder
+from .cpu_network import CpuNetwork, open_network
 from .device import inference, resolve_device, usable_cores
 from .errors import ModelLoadError
-from .exports import open_session
+from .exports import exported_or_none
 from .fingerprint import fingerprint
 from .limits import Limits
 from .memory import device_memory
-from .sentence_folder import OnnxPlan, SentenceFolder, find_model
+from .sentence_export import open_packaged
+from .sentence_folder import ExportPlan, SentenceFolder, find_model
 from .text import MAX_CHARACTERS, decode_text
 from .vectors import Vectors
+
+# What exporters call the output that has a vector for each token.
+_TOKENS = ("last_hidden_state", "token_embeddings")
 
 
 class SentenceOptions(BaseModel):
@@ -34,11 +40,11 @@ class SentenceOptions(BaseModel):
 class SentenceEncoder(Encoder):
     """Sentence embeddings, made unit.
 
-    On a CPU the folder's ONNX export runs by ONNX Runtime, and torch is not imported. Without an
-    export, or on a GPU, the same weights run by sentence-transformers. The runtimes differ by
-    rounding, or by quantisation where the export is int8; the fingerprint is of the weights, and
-    a test bounds the difference for the packaged model. An export beside a user's own weights is
-    trusted to be an export of them.
+    On a CPU the folder's ONNX export runs by OpenVINO, and torch is not imported. The packaged
+    model gets an export made at first use, and multiplies in int8 where the processor can; a test
+    bounds what that changes. Without an export, or on a GPU, the same weights run by
+    sentence-transformers. The fingerprint is of the weights: runtimes differ by rounding. An export
+    beside a user's own weights is trusted to be an export of them.
     """
 
     kind: ClassVar[str] = "sentence-transformers"
@@ -49,10 +55,16 @@ class SentenceEncoder(Encoder):
     def __init__(self, options: SentenceOptions, device: str, limits: Limits) -> None:
         self.folder = find_model(options.model)
         self.device = resolve_device(device)
-        plan = self.folder.onnx_plan() if self.device == "cpu" else None
-        self._model: _OnnxModel | _TorchModel
-        if plan is not None:
-            self._model = _OnnxModel(plan)
+        plan = self.folder.export_plan() if self.device == "cpu" else None
+        exported = None
+        if plan is not None and plan.export is not None:
+            exported = _ExportedModel(plan, _opened(plan.export))
+        elif plan is not None:
+            network = exported_or_none("all-MiniLM-L6-v2", lambda: open_packaged(self.folder))
+            exported = None if network is None else _ExportedModel(plan, network)
+        self._model: _ExportedModel | _TorchModel
+        if exported is not None:
+            self._model = exported
             self.batch_size = 16
             self.calls_at_once = usable_cores()
         else:
@@ -90,13 +102,15 @@ class SentenceEncoder(Encoder):
         return len(prepared)
 
 
-class _OnnxModel:
-    """Tokenizer, ONNX session and pooling."""
+class _ExportedModel:
+    """Tokenizer, network and pooling."""
 
-    name = "onnx"
+    name = "openvino"
 
-    def __init__(self, plan: OnnxPlan) -> None:
+    def __init__(self, plan: ExportPlan, network: CpuNetwork) -> None:
         self._pooling = plan.pooling
+        self._network = network
+        self.dimension = network.output[-1]
         try:
             from tokenizers import Tokenizer
 
@@ -104,24 +118,9 @@ class _OnnxModel:
             # The file's own settings are of its training; the model's length wins.
             self._tokenizer.enable_truncation(plan.max_tokens)
             self._tokenizer.no_padding()
-            self._session = open_session(plan.model)
-            self._inputs = {value.name for value in self._session.get_inputs()}
-            outputs = self._session.get_outputs()
-            names = [value.name for value in outputs]
-            known = [name for name in ("last_hidden_state", "token_embeddings") if name in names]
-            self._output = (known or names)[0]
-            self.dimension = int(outputs[names.index(self._output)].shape[-1])
-            unknown = self._inputs - {"input_ids", "attention_mask", "token_type_ids"}
-            if unknown or len(outputs[names.index(self._output)].shape) != 3:
-                raise ValueError(f"inputs {sorted(self._inputs)}, outputs {names}")
         except Exception as error:
-            # onnxruntime's and tokenizers' errors derive from Exception only.
-            raise ModelLoadError(
-                f"ONNX export {plan.model}",
-                expected="a text model giving one vector per token, and its tokenizer.json",
-                got=f"{type(error).__name__}: {error}",
-                remedy="Export the model again, or remove the export to run it by torch.",
-            ) from error
+            # The library's errors derive from Exception only.
+            raise _not_loaded(plan.tokenizer, error) from error
 
     def prepare(self, text: str) -> NDArray[np.int64]:
         """Return token ids, int64 with shape (tokens,)."""
@@ -136,13 +135,37 @@ class _OnnxModel:
             ids[row, : len(tokens)] = tokens
             mask[row, : len(tokens)] = 1
         feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        feed = {name: value for name, value in feed.items() if name in self._inputs}
+        feed = {name: value for name, value in feed.items() if name in self._network.inputs}
         with device_memory(SentenceEncoder.kind, len(batch)):
-            tokens = self._session.run([self._output], feed)[0]  # (batch, tokens, dimension)
+            vectors = self._network(feed)  # (batch, tokens, dimension)
         if self._pooling == "cls":
-            return np.asarray(tokens[:, 0], dtype=np.float32)
-        weights = mask[:, :, None].astype(np.float32)
-        return np.asarray((tokens * weights).sum(axis=1) / weights.sum(axis=1), dtype=np.float32)
+            return vectors[:, 0]
+        shares = mask.astype(np.float32)
+        shares /= shares.sum(axis=1, keepdims=True)
+        pooled: Vectors = np.matmul(shares[:, None], vectors)[:, 0]
+        return pooled
+
+
+def _opened(export: Path) -> CpuNetwork:
+    """A user's own export, if it is of the kind that we know how to ask."""
+    try:
+        network = open_network(export, outputs=_TOKENS)
+        unknown = network.inputs - {"input_ids", "attention_mask", "token_type_ids"}
+        if unknown or len(network.output) != 3 or network.output[-1] < 1:
+            raise ValueError(f"inputs {sorted(network.inputs)}, output {network.output}")
+        return network
+    except Exception as error:
+        # OpenVINO's errors derive from Exception only.
+        raise _not_loaded(export, error) from error
+
+
+def _not_loaded(file: Path, error: Exception) -> ModelLoadError:
+    return ModelLoadError(
+        f"ONNX export {file}",
+        expected="a text model giving one vector per token, and its tokenizer.json",
+        got=f"{type(error).__name__}: {error}",
+        remedy="Export the model again, or remove the export to run it by torch.",
+    )
 
 
 class _TorchModel:

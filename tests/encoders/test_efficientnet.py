@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0: ONNX gives what the plain network gives, and pictures are padded, not cut."""
+"""EfficientNet-Lite0: its export is the plain network, and pictures are padded, not cut."""
 
 from __future__ import annotations
 
@@ -73,16 +73,24 @@ def assert_same(found: Any, plain: Any) -> None:
     np.testing.assert_allclose(found, plain, atol=1e-5)
 
 
-def test_onnx_gives_what_the_plain_network_gives(
+def assert_near(found: Any, plain: Any) -> None:
+    """What bfloat16 changes, where the processor has it (usual over 240 drawings: mean .9997, least
+    .998)."""
+    assert found.shape == (6, 1280) and found.dtype == np.float32
+    cosines = (found * plain).sum(axis=1)
+    assert cosines.mean() >= 0.999 and cosines.min() >= 0.995
+
+
+def test_the_export_gives_what_the_plain_network_gives(
     encoder: Encoder, exports: Path, prepared: list[Any], plain: Any
 ) -> None:
-    assert_same(encode_all(encoder, "image", prepared), plain)
-    assert isinstance(encoder, EfficientNetLiteEncoder) and encoder.runtime == "onnx"
+    assert_near(encode_all(encoder, "image", prepared), plain)
+    assert isinstance(encoder, EfficientNetLiteEncoder) and encoder.runtime == "openvino"
     assert encoder.calls_at_once == usable_cores()
-    assert len(list(exports.iterdir())) == 1
+    assert len(list(exports.iterdir())) == 2
     # One by one, and more than a batch in one call.
-    assert_same(np.concatenate([encoder.encode("image", [row]) for row in prepared]), plain)
-    assert_same(encoder.encode("image", prepared), plain)
+    assert_near(np.concatenate([encoder.encode("image", [row]) for row in prepared]), plain)
+    assert_near(encoder.encode("image", prepared), plain)
     assert encoder.encode("image", []).shape == (0, 1280)
 
 
@@ -91,13 +99,13 @@ def test_threads_share_an_encoder(prepared: list[Any], plain: Any) -> None:
     shared = load_encoder(SPEC, "cpu")
     with ThreadPoolExecutor(4) as pool:
         for found in pool.map(lambda _: shared.encode("image", prepared), range(8)):
-            assert_same(found, plain)
+            assert_near(found, plain)
 
 
 def test_a_kept_export_needs_no_torch(
     encoder: Encoder, pictures: list[Image.Image], tmp_path: Path
 ) -> None:
-    assert isinstance(encoder, EfficientNetLiteEncoder) and encoder.runtime == "onnx"
+    assert isinstance(encoder, EfficientNetLiteEncoder) and encoder.runtime == "openvino"
     pictures[0].save(tmp_path / "picture.png")
     done = run_python(
         """
@@ -107,11 +115,11 @@ from encoders import EncoderSpec, encode_all, load_encoder
 encoder = load_encoder(EncoderSpec(kind="efficientnet-lite"), "cpu")
 picture = encoder.prepare("image", Path(sys.argv[1]).read_bytes())
 assert encode_all(encoder, "image", [picture]).shape == (1, 1280)
-print(*({"torch", "onnx", "onnxscript", "onnxruntime"} & set(sys.modules)))
+print(*({"torch", "onnx", "onnxscript", "openvino"} & set(sys.modules)))
 """,
         tmp_path / "picture.png",
     )
-    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["onnxruntime"], "")
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["openvino"], "")
 
 
 @pytest.mark.parametrize(
@@ -139,19 +147,22 @@ def test_without_an_export_torch_runs(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("part", ["first", "rest"])
 def test_an_export_of_something_else_is_refused(
-    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    encoder: Encoder, part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Other(torch.nn.Module):
-        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
-            return pictures.float().mean((1, 2, 3))[:, None].expand(-1, 1280)
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            shape = (-1, 1280) if part == "rest" else (-1, 16, 112, 112)
+            mean = inputs.float().mean((1, 2, 3))
+            return mean.reshape(-1, *[1] * (len(shape) - 1)).expand(shape)
 
     assert isinstance(encoder, EfficientNetLiteEncoder)
     monkeypatch.setattr(
-        module, "export_onnx", lambda _, sample: export_onnx(Other().eval(), sample)
+        module, "export_onnx", lambda _, *sample: export_onnx(Other().eval(), *sample)
     )
     with pytest.raises(ValueError, match="features differ by up to"):
-        module.make_export(encoder.weights)
+        module.make_exports(encoder.weights)[part]()
 
 
 def test_the_weights_see(encoder: Encoder, saved: Callable[..., bytes]) -> None:

@@ -8,11 +8,9 @@ import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
-from encoders.exports import export_onnx, exports_folder, kept_export, open_session
+from encoders.exports import exports_folder, kept_export
 from tests.processes import run_python
 
 
@@ -129,30 +127,3 @@ def test_processes_at_once_do_not_clash(folder: Path) -> None:
     assert [run.returncode for run in runs] == [0] * 4, [run.stderr for run in runs]
     assert {run.stdout.strip() for run in runs} <= set("wxyz")
     assert [file.name for file in folder.iterdir()] == ["a.onnx-sealed"]
-
-
-def test_torch_to_runtime(capfd: pytest.CaptureFixture[str]) -> None:
-    class Doubled(torch.nn.Module):
-        def forward(self, rows: torch.Tensor) -> torch.Tensor:
-            return rows.float() * 2
-
-    export = export_onnx(Doubled().eval(), torch.zeros((2, 3), dtype=torch.uint8))
-    session = open_session(export)
-    assert session.get_session_options().intra_op_num_threads == 1
-    name = session.get_inputs()[0].name
-    for rows in (1, 2, 7):
-        given = np.arange(rows * 3, dtype=np.uint8).reshape(rows, 3)
-        np.testing.assert_array_equal(session.run(None, {name: given})[0], given * 2.0)
-    # Standard output belongs to the command line, which prints JSON there.
-    assert capfd.readouterr().out == ""
-
-
-def test_the_runtime_sends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With telemetry on, the import alone puts an identifier of the machine into the cache."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    # Set here by others, or silencing it by itself.
-    for name in ("ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS", "CI"):
-        monkeypatch.delenv(name, raising=False)
-    done = run_python("from encoders.exports import onnx_runtime; onnx_runtime().SessionOptions()")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ import pytest
 from tests.catalogs import build_vectors, clustered
 from tests.processes import run_python
 
-HEAVY = ("torch", "transformers", "open_clip", "onnxruntime", "torchaudio", "sentence_transformers")
+HEAVY = ("torch", "transformers", "open_clip", "openvino", "torchaudio", "sentence_transformers")
 
 CODE = """
 import sys
