@@ -85,7 +85,7 @@ class SentenceEncoder(Encoder):
         )
 
     def prepare(self, modality: str, content: bytes) -> Any:
-        """Return the tokens of a text (ONNX Runtime) or the text itself (torch).
+        """Return the tokens of a text (OpenVINO) or the text itself (torch).
 
         Raises:
             UndecodableMediaError: not UTF-8.
