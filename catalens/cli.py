@@ -22,7 +22,17 @@ from retriever import Query, Retriever
 from .cli_learn import learn, rebuild
 from .cli_tune import tune
 from .describe import describe, describe_tables
-from .options import Device, Factory, Index, Json, Profile, named_numbers, named_values, print_json
+from .options import (
+    Device,
+    Factory,
+    Index,
+    Json,
+    Profile,
+    Rows,
+    named_numbers,
+    named_values,
+    print_json,
+)
 from .terminal import Bars, Output, hit_json, hits_table, progress_wanted
 
 
@@ -104,6 +114,7 @@ def build(
     ] = None,
     profile: Profile = None,
     factory: Factory = None,
+    rows: Rows = None,
     json: Json = False,
 ) -> None:
     """Build an index from a catalog dump; run again to resume, or after changes."""
@@ -130,6 +141,7 @@ def build(
             missing=missing,
             profile=profile,
             factory=factory,
+            rows=rows,
             progress=bars,
         )
     if json:

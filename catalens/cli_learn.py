@@ -22,7 +22,7 @@ from indexer import (
     rebuild_index,
 )
 
-from .options import Factory, Index, Json, Profile, named_numbers, named_values, print_json
+from .options import Factory, Index, Json, Profile, Rows, named_numbers, named_values, print_json
 from .terminal import Bars, Output, progress_wanted
 
 learn = typer.Typer(
@@ -52,6 +52,7 @@ def rebuild(
     ] = None,
     profile: Profile = None,
     factory: Factory = None,
+    rows: Rows = None,
     json: Json = False,
 ) -> None:
     """Derive an index anew with other weights, fusion, policy or FAISS index; nothing is
@@ -65,6 +66,7 @@ def rebuild(
             pool=named_values(pool, "SPACE=POOLING"),
             profile=profile,
             factory=factory,
+            rows=rows,
             progress=bars,
         )
     if json:

@@ -68,7 +68,9 @@ def _summary(report: TuneReport) -> str:
     told = f"{report.path}: {report.seconds:,.1f} s; "
     if report.reached:
         return told + f"searches find {target} of the 10 best or more under each of these"
-    return told + (
+    told += (
         f"no point reaches {target} under each of these: the default is the best there is, and "
         f"recall={target} scans every row"
     )
+    rows_recall = report.index.rows_recall
+    return told if rows_recall == 1 else told + f", which finds {rows_recall:.3f}"

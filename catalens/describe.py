@@ -71,6 +71,7 @@ def describe(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         "kind": manifest.index.kind,
         "profile": manifest.index.profile,
         "factory": manifest.index.factory,
+        "rows": manifest.index.rows,
         **points_json(manifest.index),
         "bytes": {"derived": derived, "store": in_store},
         "bytes_per_item": {
@@ -99,6 +100,7 @@ def describe_tables(found: dict[str, Any]) -> Iterator[Table | Text]:
             f"{found['fusion']}, missing modalities: {found['missing']}, "
             f"weights {_SOURCES[found['weights_from']]}"
         ),
+        "rows": _rows(found),
         "searched at": _searched_at(found),
         "recall@10": recall,
         "bytes per item": (
@@ -141,6 +143,7 @@ def points_json(index: IndexEntry) -> dict[str, Any]:
     """How an index can be searched, as JSON values."""
     return {
         "target": index.target,
+        "rows_recall": index.rows_recall,
         "operating_point": _point(index.default()),
         "operating_point_against": _point(index.default(against=True)),
         "recall_at_10": index.recall,
@@ -185,6 +188,12 @@ def _points_table(
 
 def _point(point: PointEntry) -> dict[str, Any]:
     return {**point.model_dump(), "worst": point.worst}
+
+
+def _rows(found: Mapping[str, Any]) -> str:
+    lossless = found["rows_recall"] == 1
+    told = "" if lossless else f", recall@10 of a scan {found['rows_recall']:.3f}"
+    return f"{found['rows']}{told}"
 
 
 def _searched_at(found: Mapping[str, Any]) -> str:

@@ -15,6 +15,10 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Profile = Annotated[
     str | None, typer.Option(help="Of the index: auto, exact, fast, memory or gpu.")
 ]
+Rows = Annotated[
+    str | None,
+    typer.Option(help="How rows are kept: float16, or int8, half as large and less exact."),
+]
 Factory = Annotated[str | None, typer.Option(help="FAISS's own name for an index, such as HNSW32.")]
 
 

@@ -34,6 +34,7 @@ from .progress import Progress, Silent
 from .publish import publish
 from .rebuild import read_recipe, unbuildable
 from .recipe import UNLEARNED, Recipe, Space
+from .row_codecs import check_row_type
 from .spaces import Reach, peek, reaches, specs_for
 from .store import Current, Snapshot, Store
 
@@ -80,6 +81,7 @@ def build_index(
     missing: str | None = None,
     profile: str | None = None,
     factory: str | None = None,
+    rows: str | None = None,
     progress: Progress | None = None,
 ) -> BuildSummary:
     """Build an index from a catalog, or build an existing one again.
@@ -110,6 +112,10 @@ def build_index(
         profile: of the index: `auto`, `exact`, `fast`, `memory` or `gpu` (see `indexer/plan.py`);
             None keeps what an existing index has, and is `auto` for a new one.
         factory: FAISS's own name for an index, such as `HNSW32`, instead of a profile.
+        rows: type of the rows that give the scores: `float16`, or `int8`, which halves the largest
+            file and costs a little recall (`rows_recall` of `inspect`); None takes that of a
+            profile or factory that is given (int8 for `memory`, else float16), else keeps what an
+            existing index has, and is `float16` for a new one.
         progress: told of every stage; None tells nobody.
 
     Returns:
@@ -121,6 +127,7 @@ def build_index(
         FusionError: no such fusion, or one that has to be learned first.
         PolicyError: no such policy for missing modalities, or not with this fusion.
         ProfileError: no such profile.
+        RowTypeError: no such type of rows.
         FactoryError: FAISS makes no index of that name.
         IndexLockedError: another process is building this index.
         OutputFolderError: `out` holds something else than an index.
@@ -129,6 +136,8 @@ def build_index(
     policy = None if missing is None else check_policy(missing)
     if profile is not None:
         check_profile(profile)
+    if rows is not None:
+        check_row_type(rows)
     if fusion is not None and fusion not in UNLEARNED:
         raise unbuildable(fusion)
     columns = Columns(
@@ -148,7 +157,7 @@ def build_index(
         layout.generations.mkdir(exist_ok=True)
         with writer_lock(layout.lock):
             build = _Build(opened, layout, limits, device, progress or Silent())
-            return build.run(chosen, _Choices(fusion, policy, profile, factory, strict))
+            return build.run(chosen, _Choices(fusion, policy, profile, factory, rows, strict))
 
 
 @dataclass(frozen=True)
@@ -157,6 +166,7 @@ class _Choices:
     missing: Policy | None
     profile: str | None
     factory: str | None
+    rows: str | None
     strict: bool
 
 
@@ -237,7 +247,8 @@ class _Build:
             device=self._device,
             profile=before.profile if before else "auto",
             factory=before.factory if before else None,
-        ).with_index(choices.profile, choices.factory)
+            rows=before.rows if before else "float16",
+        ).with_index(choices.profile, choices.factory, choices.rows)
 
     def _before(self, store: Store) -> tuple[Recipe | None, list[str]]:
         """The recipe of what is current, None where nothing is or it cannot be read: a build is how

@@ -16,6 +16,7 @@ from .fusion import Fusion
 from .manifest import IndexEntry, PointEntry
 from .plan import Plan
 from .progress import Progress, Silent
+from .rows import Rows
 from .searcher import OperatingPoint, Searcher
 from .stopwatch import Stopwatch
 
@@ -37,6 +38,7 @@ class Study:
     `toward` and `against` are questions by name, asked with `filters` too; `rungs` is the recall
     that points are wanted for, `target` that of the default point, `steps` how many numbers of
     lists are tried between one and its double, `singles` how many queries are timed one by one.
+    `rows_recall` is what a scan of the rows finds of the true best.
     """
 
     sample: Sample
@@ -47,18 +49,45 @@ class Study:
     target: float
     steps: int
     singles: int
+    rows_recall: float
 
 
-def calibrate(searcher: Searcher, plan: Plan, fusion: Fusion) -> IndexEntry:
+def calibrate(
+    searcher: Searcher, plan: Plan, fusion: Fusion, rows_recall: float = 1.0
+) -> IndexEntry:
     """The quick study of a build.
 
     Args:
         searcher: what is measured.
         plan: what the index is.
         fusion: what made the rows.
+        rows_recall: what `scan_recall` says of them.
     """
-    sample = Sample.draw(searcher.rows, fusion, _QUERIES, seed=0)
-    quick = Study(
+    return measure(searcher, plan, _quick(searcher.rows, fusion, rows_recall), Silent())
+
+
+def scan_recall(searcher: Searcher, exact: Rows, fusion: Fusion) -> float:
+    """recall@10 of a scan of all rows of a searcher that has them rounded, under the worst of the
+    conditions of `calibrate`.
+
+    Args:
+        searcher: what is measured.
+        exact: the same rows, not rounded so far.
+        fusion: what made them.
+    """
+    study = _quick(exact, fusion, 1.0)
+    recalls = [
+        condition.scan_recall(searcher)
+        for asked in (study.toward, study.against)
+        if asked
+        for condition in _conditions(exact, study, asked, Silent()).values()
+    ]
+    return round(min(recalls), 4)
+
+
+def _quick(rows: Rows, fusion: Fusion, rows_recall: float) -> Study:
+    sample = Sample.draw(rows, fusion, _QUERIES, seed=0)
+    return Study(
         sample=sample,
         toward=sample.plain(),
         against=sample.against(),
@@ -67,8 +96,8 @@ def calibrate(searcher: Searcher, plan: Plan, fusion: Fusion) -> IndexEntry:
         target=TARGET - SLACK,
         steps=2,
         singles=_SINGLES,
+        rows_recall=rows_recall,
     )
-    return measure(searcher, plan, quick, Silent())
 
 
 def measure(searcher: Searcher, plan: Plan, study: Study, progress: Progress) -> IndexEntry:
@@ -81,20 +110,21 @@ def measure(searcher: Searcher, plan: Plan, study: Study, progress: Progress) ->
         progress: told of every stage.
     """
     watch = Stopwatch(searcher, study.sample.rows, study.singles)
-    toward, against = [Measured(OperatingPoint(1, 1), {"exact": 1.0})], []
+    toward, against = [Measured(OperatingPoint(1, 1), {"exact": study.rows_recall})], []
     if plan.kind != "exact":
-        points = grid(plan, len(searcher.rows), searcher.rows.halves.shape[1], study.steps)
-        conditions = _conditions(searcher, study, study.toward, progress)
+        points = grid(plan, len(searcher.rows), searcher.rows.row_bytes, study.steps)
+        rungs = _within_reach(study)
+        conditions = _conditions(searcher.rows, study, study.toward, progress)
         plain = {name: one for name, one in conditions.items() if not one.slack}
         # How few rows need no codes must be known before it is asked what filters need.
-        first = explore(searcher, points, plain, [study.target], progress)[-1].point
+        first = explore(searcher, points, plain, [min(study.target, rungs[-1])], progress)[-1].point
         searcher.exact_rows = watch.exact_rows(first)
-        toward = explore(searcher, points, conditions, study.rungs, progress)
+        toward = explore(searcher, points, conditions, rungs, progress)
         if study.against:
-            conditions = _conditions(searcher, study, study.against, progress)
+            conditions = _conditions(searcher.rows, study, study.against, progress)
             # What is enough for the harder question is at least what is enough for the other.
             dearer = points[points.index(toward[0].point) :]
-            against = explore(searcher, dearer, conditions, study.rungs, progress)
+            against = explore(searcher, dearer, conditions, rungs, progress)
     searcher.threads = watch.best_threads(_default(toward, study.target))
     return IndexEntry(
         kind=plan.kind,
@@ -108,14 +138,25 @@ def measure(searcher: Searcher, plan: Plan, study: Study, progress: Progress) ->
         against=_timed(watch, against),
         exact_rows=searcher.exact_rows,
         threads=searcher.threads,
+        rows=plan.rows,
+        rows_recall=study.rows_recall,
     )
 
 
+def _within_reach(study: Study) -> list[float]:
+    """The rungs that the rows allow, up to the target or to what they allow of it: to look for
+    more would be to try every point."""
+    rungs = [rung for rung in study.rungs if rung <= study.rows_recall]
+    if not rungs or rungs[-1] < study.target:
+        rungs.append(min(study.target, study.rows_recall))
+    return rungs
+
+
 def _conditions(
-    searcher: Searcher, study: Study, asked: Mapping[str, Asked], progress: Progress
+    rows: Rows, study: Study, asked: Mapping[str, Asked], progress: Progress
 ) -> dict[str, Condition]:
     """The questions, and all of them mixed under filters, with exact answers."""
-    rows, sample = searcher.rows, study.sample
+    sample = study.sample
     mixed = Asked.mixed(list(asked.values()), sample.count)
     everything = {
         **{name: [one] for name, one in asked.items()},
@@ -124,7 +165,7 @@ def _conditions(
     progress.start("find exact answers", len(everything))
     found: dict[str, Condition] = {}
     for name, several in everything.items():
-        found[name] = Condition(rows, several)
+        found[name] = Condition(rows, several, study.rows_recall)
         progress.advance(1)
     progress.finish()
     return found

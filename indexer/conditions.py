@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from .fusion import ConcatFusion, Fusion
 from .rows import Rows
-from .searcher import OperatingPoint, Searcher, Selection
+from .searcher import Found, OperatingPoint, Searcher, Selection
 
 Floats = NDArray[np.float32]
 Positions = NDArray[np.int64]
@@ -187,9 +187,13 @@ class Condition:
     Args:
         rows: scanned for the answers.
         several: questions of one kind; the condition's recall is that of the worst of them.
+        rows_recall: what a scan of these rows finds of the true best; what is missing from 1 is
+            taken from all that is measured.
     """
 
-    def __init__(self, rows: Rows, several: Sequence[Asked]) -> None:
+    def __init__(self, rows: Rows, several: Sequence[Asked], rows_recall: float = 1.0) -> None:
+        self._rows = rows
+        self._lost = 1 - rows_recall
         self._known = [(asked, _exact_kth(rows, asked)) for asked in several]
         filtered = any(asked.selection is not None for asked in several)
         self.slack = SLACK if filtered else 0.0
@@ -204,23 +208,43 @@ class Condition:
         for asked, kth in self._known:
             first = len(kth) // 4
             if first >= K and aim > 0:
-                found = _recall(searcher, point, asked.first(first), kth[:first])
+                found = self._recall(searcher, point, asked.first(first), kth[:first])
                 if found < aim - _FAR:
                     return found
-            worst = min(worst, _recall(searcher, point, asked, kth))
+            worst = min(worst, self._recall(searcher, point, asked, kth))
             if worst < aim:
                 break
         return worst
 
+    def scan_recall(self, searcher: Searcher) -> float:
+        """The same for a scan of all rows of a searcher that has them rounded: what it finds is
+        judged by what it scores here."""
+        worst = 1.0
+        for asked, kth in self._known:
+            scanned = searcher.search(asked.queries, K + 1, None, asked.selection)
+            judged = [
+                (positions, self._rows.take(positions) @ query)
+                for query, (positions, _) in zip(asked.queries, scanned, strict=True)
+            ]
+            worst = min(worst, _share(judged, asked, kth))
+        return worst
 
-def _recall(searcher: Searcher, point: OperatingPoint, asked: Asked, kth: Floats) -> float:
-    found = np.zeros(len(kth))
-    answers = searcher.search(asked.queries, K + 1, point, asked.selection)
+    def _recall(
+        self, searcher: Searcher, point: OperatingPoint, asked: Asked, kth: Floats
+    ) -> float:
+        found = searcher.search(asked.queries, K + 1, point, asked.selection)
+        return max(0.0, _share(found, asked, kth) - self._lost)
+
+
+def _share(answers: Sequence[Found], asked: Asked, kth: Floats) -> float:
+    """Share of the k best among what was found, less its standard error."""
+    found = np.ones(len(kth))
     for number, (positions, scores) in enumerate(answers):
-        others = scores[positions != asked.own[number]][:K]
-        # Scores are computed in another order than the oracle's: allow for rounding.
-        bound = kth[number] - _ROUNDING * max(1, abs(kth[number]))
-        found[number] = np.count_nonzero(others >= bound) / K
+        if np.isfinite(kth[number]):  # else there are fewer than k, and all of them are found
+            others = scores[positions != asked.own[number]][:K]
+            # Scores are computed in another order than the oracle's: allow for rounding.
+            bound = kth[number] - _ROUNDING * max(1, abs(kth[number]))
+            found[number] = np.count_nonzero(others >= bound) / K
     return float(found.mean() - found.std() / np.sqrt(len(found)))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .blocks import BlockSource
-from .calibrate import calibrate
+from .calibrate import calibrate, scan_recall
 from .durable import sync_folder, write_file
 from .faiss_index import FaissIndex
 from .fusion import ConcatFusion, Fusion, MeanFusion, SpaceTransform, dump_fusion
@@ -23,6 +23,7 @@ from .missing import IMPUTED, PRESENT, renormalise_needs
 from .plan import Plan
 from .progress import Progress
 from .recipe import Recipe, space_entry
+from .row_codecs import Int8
 from .rows import Rows, RowWriter
 from .searcher import Searcher
 from .store import Inputs, Snapshot
@@ -70,8 +71,11 @@ class Deriver:
         rows = Rows(folder.path(folder.ROWS), folder.path(folder.ROW_CHECKSUMS), fusion.dimension)
         plan, index = self._build_index(self._plan(fusion, gpu=gpu), rows, gpu=gpu)
         files[folder.INDEX] = _entry(write_file(folder.path(folder.INDEX), index.serialize()))
+        kept = self._round_rows(folder, rows, files) if plan.rows == "int8" else rows
         self._progress.start("measure recall", 1)
-        entry = calibrate(Searcher(index, rows, plan), plan, fusion)
+        searcher = Searcher(index, kept, plan)
+        rows_recall = 1.0 if kept is rows else scan_recall(searcher, rows, fusion)
+        entry = calibrate(searcher, plan, fusion, rows_recall)
         self._progress.advance(1)
         self._progress.finish()
         sync_folder(folder.root)
@@ -142,8 +146,15 @@ class Deriver:
     def _plan(self, fusion: Fusion, *, gpu: bool) -> Plan:
         recipe = self._recipe
         if recipe.factory is not None:
-            return Plan.custom(self._n, fusion.dimension, recipe.factory)
-        return Plan.choose(self._n, fusion.dimension, fusion.starts, recipe.profile, gpu=gpu)
+            return Plan.custom(self._n, fusion.dimension, recipe.factory, recipe.rows)
+        return Plan.choose(
+            self._n,
+            fusion.dimension,
+            fusion.starts,
+            recipe.profile,
+            gpu=gpu,
+            rows=recipe.rows,
+        )
 
     def _build_index(self, plan: Plan, rows: Rows, *, gpu: bool) -> tuple[Plan, FaissIndex]:
         """The index, and the plan with what shows when it is there."""
@@ -165,6 +176,28 @@ class Deriver:
         if plan.kind == "custom":
             plan = replace(plan, lists=index.lists, code_bytes=index.code_bytes)
         return plan, index
+
+    def _round_rows(
+        self, folder: GenerationLayout, rows: Rows, files: dict[str, FileEntry]
+    ) -> Rows:
+        """The rows in int8, in place of those in float16: these are no file of the generation any
+        more, and can be read until they are let go of."""
+        self._progress.start("round rows", self._n)
+        codec = Int8.fit((vectors for _, vectors in rows.chunks()), rows.dimension)
+        rounded, checksums = folder.path(folder.ROWS_INT8), folder.path(folder.ROW_CHECKSUMS)
+        for name in (folder.ROWS, folder.ROW_CHECKSUMS):
+            folder.path(name).unlink()
+        with RowWriter(rounded, checksums, rows.dimension, codec) as writer:
+            for _, vectors in rows.chunks():
+                writer.write(vectors)
+                self._progress.advance(len(vectors))
+            written = writer.close()
+        self._progress.finish()
+        del files[folder.ROWS]
+        files[folder.ROWS_INT8], files[folder.ROW_CHECKSUMS] = map(_entry, written)
+        steps = codec.steps.astype("<f4").tobytes()
+        files[folder.ROW_STEPS] = _entry(write_file(folder.path(folder.ROW_STEPS), steps))
+        return Rows(rounded, checksums, rows.dimension, codec)
 
 
 def _chunks(items: Iterator[tuple[int, Inputs]]) -> Iterator[list[tuple[int, Inputs]]]:

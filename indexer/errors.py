@@ -15,6 +15,9 @@ CatalensError
 ├── RebuildError
 │   ├── PolicyError              no such policy for missing modalities, or not in this index
 │   ├── FusionError              no such fusion, or one that was not learned for this index
+│   ├── ProfileError             no such profile of indexes, or a factory string beside it
+│   ├── RowTypeError             no such type of rows
+│   ├── FactoryError             FAISS makes no index of that name
 │   ├── PoolingError             no such pooling
 │   ├── TargetError              a recall to tune for that is not above 0, or above 1
 │   ├── UnknownSpaceError        a space that the index does not have
@@ -90,6 +93,10 @@ class FusionError(RebuildError):
 
 class ProfileError(RebuildError):
     """A profile of indexes that there is not."""
+
+
+class RowTypeError(RebuildError):
+    """A type of rows that there is not."""
 
 
 class FactoryError(RebuildError):

@@ -32,13 +32,13 @@ class Measured:
         return min(self.recall.values())
 
 
-def grid(plan: Plan, n: int, dimension: int, steps: int) -> list[OperatingPoint]:
+def grid(plan: Plan, n: int, row_bytes: int, steps: int) -> list[OperatingPoint]:
     """Points from cheap to dear, by the bytes each touches.
 
     Args:
         plan: what the index is.
         n: rows.
-        dimension: of the rows.
+        row_bytes: of one row.
         steps: how many numbers of lists are tried between one and its double.
     """
     halvings = [plan.lists >> shift for shift in range(8)]
@@ -55,7 +55,7 @@ def grid(plan: Plan, n: int, dimension: int, steps: int) -> list[OperatingPoint]
 
     def cost(point: OperatingPoint) -> float:
         scanned = point.nprobe * n / plan.lists * plan.code_bytes
-        return _CODE_COST * scanned + point.candidates(K) * 2 * dimension
+        return _CODE_COST * scanned + point.candidates(K) * row_bytes
 
     return sorted(points, key=cost)
 

@@ -18,9 +18,9 @@ from encoders.errors import DeviceError
 from .errors import CorruptIndexError, FactoryError
 from .gpu import IndexFacts, SearchFacts, gpu_refusal
 from .plan import Plan
+from .row_codecs import Stored
 
 Floats = NDArray[np.float32]
-Halves = NDArray[np.float16]
 Positions = NDArray[np.int64]
 
 _SEED = 1234
@@ -152,21 +152,27 @@ class FaissIndex:
         self._gpu_is_ahead = self.on_gpu
         self._active.add(self._padded(vectors))
 
-    def map_rows(self, halves: Halves) -> None:
-        """Take scores from these rows, float16 (n, D), where they are: nothing is copied, and the
-        caller keeps them alive. An exact index has no others."""
+    def map_rows(self, stored: Stored, steps: Floats | None = None) -> None:
+        """Take scores from these rows, float16 (n, D) or, with steps (D,), their uint8 codes, where
+        they are: nothing is copied, and the caller keeps them alive. An exact index has no
+        others."""
         faiss = _faiss()
 
-        if halves.shape[1] != self._cpu.d:
+        if stored.shape[1] != self._cpu.d:
             return  # padded for a GPU: whoever searches scores himself
-        rows = faiss.IndexScalarQuantizer(
-            halves.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-        )
+        kinds = faiss.ScalarQuantizer
+        kind = kinds.QT_fp16 if steps is None else kinds.QT_8bit
+        rows = faiss.IndexScalarQuantizer(stored.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
+        if steps is not None:
+            # FAISS decodes `least + (code + 0.5) / 255 * range`: this is `step * (code - 128)`.
+            grid = np.concatenate([np.float32(-128.5) * steps, np.float32(255) * steps])
+            faiss.copy_array_to_vector(grid, rows.sq.trained)
+            rows.is_trained = True
         # The owner, a handle that keeps memory alive, is that of the empty vector: none.
         rows.codes = faiss.MaybeOwnedVectorUInt8.create_view(
-            faiss.swig_ptr(halves.view(np.uint8).reshape(-1)), halves.nbytes, rows.codes.owner
+            faiss.swig_ptr(stored.view(np.uint8).reshape(-1)), stored.nbytes, rows.codes.owner
         )
-        rows.ntotal = len(halves)
+        rows.ntotal = len(stored)
         self._rows = rows
         if not self._is_exact and self._gpu is None:
             self._refined = faiss.IndexRefine(self._cpu, rows)

@@ -16,6 +16,7 @@ from .ids import Ids
 from .layout import GenerationLayout, IndexLayout
 from .manifest import Manifest, PointEntry, corrupt
 from .plan import Plan
+from .row_codecs import FLOAT16, Int8, RowCodec
 from .rows import Rows
 from .searcher import OperatingPoint, Searcher
 from .store import Current
@@ -53,20 +54,17 @@ class Generation:
             entry.code_bytes,
             0,
             entry.profile,
+            entry.rows,
         )
         index = FaissIndex.deserialize(
             self.plan, read_checked(layout, manifest, layout.INDEX), gpu=gpu
         )
-        check_size(layout, manifest, layout.ROWS)
-        check_hash(layout, manifest, layout.ROW_CHECKSUMS)
-        rows_file = Rows(
-            layout.path(layout.ROWS), layout.path(layout.ROW_CHECKSUMS), manifest.dimension
-        )
-        self.searcher = Searcher(index, rows_file, self.plan, entry.exact_rows)
+        mapped = _map_rows(layout, manifest)
+        self.searcher = Searcher(index, mapped, self.plan, entry.exact_rows)
         self.searcher.threads = entry.threads
         # Positions and rows are the same numbers until a compaction leaves gaps.
         self._identity = bool(
-            np.array_equal(self.row_numbers, np.arange(len(rows_file), dtype=np.uint32))
+            np.array_equal(self.row_numbers, np.arange(len(mapped), dtype=np.uint32))
         )
 
     @classmethod
@@ -84,7 +82,8 @@ class Generation:
 
     def point_for(self, recall: float | None, *, against: bool) -> OperatingPoint | None:
         """The cheapest point that was measured to have this recall, None where none was: then an
-        exact scan has it. Without a recall, the default point.
+        exact scan comes as near as the rows allow (`rows_recall`). Without a recall, the default
+        point.
 
         Args:
             recall: above 0, at most 1.
@@ -102,6 +101,19 @@ class Generation:
         found = int(np.searchsorted(self.row_numbers, row))
         here = found < len(self) and int(self.row_numbers[found]) == row
         return found if here else None
+
+
+def _map_rows(folder: GenerationLayout, manifest: Manifest) -> Rows:
+    """The rows of a generation, checked by size alone."""
+    name = folder.ROWS
+    codec: RowCodec = FLOAT16
+    if manifest.index.rows == "int8":
+        name = folder.ROWS_INT8
+        steps = read_checked(folder, manifest, folder.ROW_STEPS)
+        codec = Int8(np.frombuffer(steps, dtype="<f4"))
+    check_size(folder, manifest, name)
+    check_hash(folder, manifest, folder.ROW_CHECKSUMS)
+    return Rows(folder.path(name), folder.path(folder.ROW_CHECKSUMS), manifest.dimension, codec)
 
 
 def _operating(entry: PointEntry) -> OperatingPoint:

@@ -20,13 +20,14 @@ class GenerationLayout:
     MANIFEST = "manifest.json"
     INDEX = "index.faiss"
     ROWS = "rows.f16"
+    ROWS_INT8 = "rows.i8"
+    ROW_STEPS = "row_steps.f32"
     ROW_CHECKSUMS = "rows.crc32"
     ROW_NUMBERS = "row_numbers.u32"
     IDS = "ids.bin"
     MASK = "mask.u8"
     FUSION = "fusion.safetensors"
     HEADS = "heads.safetensors"
-    DERIVED = (INDEX, ROWS, ROW_CHECKSUMS, ROW_NUMBERS, IDS, MASK, FUSION, HEADS)
 
     def path(self, name: str) -> Path:
         return self.root / name

@@ -14,6 +14,7 @@ from .errors import CorruptIndexError, UnsupportedFormatError
 from .layout import FORMAT
 from .missing import Policy
 from .plan import Profile
+from .row_codecs import RowType
 
 
 class _Strict(BaseModel):
@@ -65,7 +66,7 @@ class PointEntry(_Strict):
     nprobe: int
     k_factor: int
     recall: Annotated[dict[str, float], Field(min_length=1)]
-    """recall@10 against an exact scan, ties allowed, for each condition."""
+    """recall@10 against an exact scan of float16 rows, ties allowed, for each condition."""
     p50_ms: float
     p99_ms: float
     """Milliseconds of a single query for 10 hits, on one thread, without a filter."""
@@ -97,6 +98,10 @@ class IndexEntry(_Strict):
     """Up to so many rows that a filter allows are scanned without codes."""
     threads: int
     """For batches; 0 for as many as there are cores."""
+    rows: RowType = "float16"
+    rows_recall: float = 1.0
+    """recall@10 of an exact scan of the rows, under the worst condition: below 1 where they were
+    rounded to int8, and then no point's recall is told to be higher."""
 
     def cheapest(self, recall: float, *, against: bool = False) -> PointEntry | None:
         """The first point whose worst recall reaches that; None where no point does."""

@@ -1,17 +1,18 @@
 """Which index a catalog gets: one table, from measurements.
 
-| profile  | index                             | resident, bytes a row | for               |
-|----------|-----------------------------------|-----------------------|-------------------|
-| `exact`  | a scan of the rows, mapped        | 0                     | 20 million values |
-| `fast`   | IVF, 4-bit codes of 4 dimensions  | D/8 + 8               | anything larger   |
-| `memory` | IVF, 4-bit codes of 8 dimensions  | D/16 + 8              | when RAM is short |
-| `gpu`    | IVF, 8-bit codes, as GPUs have    | up to D/4 + 8         | faiss-gpu         |
+| profile  | index                            | resident, bytes a row | rows    | for             |
+|----------|----------------------------------|-----------------------|---------|-----------------|
+| `exact`  | a scan of the rows, mapped       | 0                     | float16 | 2 10^7 values   |
+| `fast`   | IVF, 4-bit codes of 4 dimensions | D/8 + 8               | float16 | anything larger |
+| `memory` | IVF, 4-bit codes of 8 dimensions | D/16 + 8              | int8    | little memory   |
+| `gpu`    | IVF, 8-bit codes, as GPUs have   | up to D/4 + 8         | float16 | faiss-gpu       |
 
 `auto` is `exact` while a scan is quick, then `fast`, or on a GPU `gpu`; fewer than 1,000 rows, on
 which nothing can be trained, are `exact` whatever is asked.
 
-Every profile scores by the same rows (2 bytes a dimension, on disk). Reasons, measured with 384
-dimensions on two AVX-512 cores where nothing else is said:
+Every profile scores by rows on disk, and may have either kind: float16 takes 2 bytes a dimension,
+int8 one (`row_codecs.py`). What int8 loses is measured at the build and told. Reasons, measured
+with 384 dimensions on two AVX-512 cores where nothing else is said:
 
 - A scan of float16 rows costs 1.7 ms at 50,000 rows on one core, half of what it costs in float32,
   and finds everything. Codes answer in 0.1 ms from there on, and nothing is lost by starting late.
@@ -37,6 +38,7 @@ import numpy as np
 from .errors import ProfileError
 from .fusion import BLOCK_ALIGNMENT
 from .gpu import SUBQUANTIZERS
+from .row_codecs import RowType
 
 Profile = Literal["auto", "exact", "fast", "memory", "gpu"]
 
@@ -44,6 +46,8 @@ EXACT_VALUES = 20_000_000
 """Values (rows times dimensions) up to which `auto` scans: 52,000 rows of 384 dimensions."""
 LEAST_CODED = 1_000
 """Rows below which there is nothing to train codes on, and a scan costs nothing: always `exact`."""
+_SCANNED = {"float16": ("SQfp16", 2), "int8": ("SQ8", 1)}
+"""FAISS's name for rows that are scanned, and bytes a dimension."""
 _TRAIN_PER_LIST = 64
 _MIN_TRAIN = 32_768
 _GRAPH_FROM_LISTS = 4_096
@@ -66,13 +70,19 @@ def check_profile(profile: str) -> Profile:
     )
 
 
+def rows_of(profile: Profile) -> RowType:
+    """The type of rows that a profile takes unless told otherwise."""
+    return "int8" if profile == "memory" else "float16"
+
+
 @dataclass(frozen=True)
 class Plan:
     """The index that a catalog gets.
 
     `kind` is `exact`, `ivf-pq` or `custom`; `factory` FAISS's own name for the index, `dimension`
     what it is made for: vectors that are shorter are padded with zeros. `lists` is 1 where there
-    are none. `code_bytes` is the size of one code. `profile` is what was asked for.
+    are none. `code_bytes` is the size of one code. `profile` is what was asked for, `rows` the
+    type of the rows that give the scores.
     """
 
     kind: str
@@ -82,10 +92,18 @@ class Plan:
     code_bytes: int
     train_rows: int
     profile: Profile
+    rows: RowType = "float16"
 
     @classmethod
     def choose(
-        cls, n: int, dimension: int, starts: Sequence[int], profile: Profile, *, gpu: bool
+        cls,
+        n: int,
+        dimension: int,
+        starts: Sequence[int],
+        profile: Profile,
+        *,
+        gpu: bool,
+        rows: RowType = "float16",
     ) -> Plan:
         """Choose by the table above.
 
@@ -95,10 +113,12 @@ class Plan:
             starts: where the blocks of the spaces start in them.
             profile: a row of the table.
             gpu: whether the index will be searched on a GPU.
+            rows: type of the rows that give the scores.
         """
         quick = n < LEAST_CODED or (profile == "auto" and n * dimension <= EXACT_VALUES)
         if profile == "exact" or quick:
-            return cls("exact", "SQfp16", dimension, 1, 2 * dimension, 0, profile)
+            factory, bytes_each = _SCANNED[rows]
+            return cls("exact", factory, dimension, 1, bytes_each * dimension, 0, profile, rows)
         # A power of two.
         lists = 1 << round(np.log2(1.5 * np.sqrt(n)))
         train = min(n, max(_MIN_TRAIN, _TRAIN_PER_LIST * lists))
@@ -107,19 +127,19 @@ class Plan:
             m, width = _gpu_code(dimension, starts)
             # With np: without polysemous training, which takes five times as long and serves none.
             factory = f"IVF{lists},PQ{m}x8np"
-            return cls("ivf-pq", factory, m * width, lists, m, train, profile)
+            return cls("ivf-pq", factory, m * width, lists, m, train, profile, rows)
         width = BLOCK_ALIGNMENT
         aligned = math.gcd(*starts) or dimension
         if profile == "memory" and dimension % (2 * width) == aligned % (2 * width) == 0:
             width *= 2
         m = dimension // width
         factory = f"{coarse},PQ{m}x4fs"
-        return cls("ivf-pq", factory, dimension, lists, -(-m // 2), train, profile)
+        return cls("ivf-pq", factory, dimension, lists, -(-m // 2), train, profile, rows)
 
     @classmethod
-    def custom(cls, n: int, dimension: int, factory: str) -> Plan:
+    def custom(cls, n: int, dimension: int, factory: str, rows: RowType = "float16") -> Plan:
         """An index by FAISS's own name; what it consists of shows when it is there."""
-        return cls("custom", factory, dimension, 1, 0, min(n, 4 * _MIN_TRAIN), "auto")
+        return cls("custom", factory, dimension, 1, 0, min(n, 4 * _MIN_TRAIN), "auto", rows)
 
 
 def _gpu_code(dimension: int, starts: Sequence[int]) -> tuple[int, int]:

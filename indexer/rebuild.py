@@ -107,6 +107,7 @@ def rebuild_index(
     pool: Mapping[str, str] | None = None,
     profile: str | None = None,
     factory: str | None = None,
+    rows: str | None = None,
     progress: Progress | None = None,
 ) -> RebuildSummary:
     """Derive the index anew from what its store holds; nothing is encoded.
@@ -120,6 +121,9 @@ def rebuild_index(
             the preset's.
         profile: of the index: `auto`, `exact`, `fast`, `memory` or `gpu` (see `indexer/plan.py`).
         factory: FAISS's own name for an index, instead of a profile. None for both keeps what is.
+        rows: type of the rows that give the scores: `float16`, or `int8`, which halves the largest
+            file and costs a little recall (`rows_recall` of `inspect`); None takes that of a
+            profile or factory that is given, else keeps what is.
         progress: told of every stage; None tells nobody.
 
     Raises:
@@ -127,6 +131,7 @@ def rebuild_index(
         PolicyError: no such policy, or one that the fusion cannot follow.
         PoolingError: no such pooling.
         ProfileError: no such profile.
+        RowTypeError: no such type of rows.
         FactoryError: FAISS makes no index of that name.
         UnknownSpaceError: a weight or pooling for a space that the index has not.
         DefaultWeightError: a weight that is no positive number.
@@ -144,7 +149,7 @@ def rebuild_index(
             recipe = recipe.with_weights(weights, "given")
         if pool:
             recipe = _with_pooling(recipe, pool)
-        recipe = recipe.with_index(profile, factory)
+        recipe = recipe.with_index(profile, factory, rows)
         derived = index.publish(recipe, progress or Silent())
     return RebuildSummary(
         path=index.layout.root,

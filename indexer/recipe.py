@@ -13,7 +13,8 @@ from .fusion import ConcatFusion, Fusion, MeanFusion
 from .heads import AlignedReach
 from .manifest import CatalogEntry, HeadEntry, Manifest, SpaceEntry
 from .missing import Policy
-from .plan import Profile, check_profile
+from .plan import Profile, check_profile, rows_of
+from .row_codecs import RowType, check_row_type
 
 UNLEARNED = (ConcatFusion.kind, MeanFusion.kind)
 """Fusions that a generation fits by itself."""
@@ -52,6 +53,7 @@ class Recipe:
     profile: Profile
     factory: str | None
     """FAISS's own name for the index, where a user gave one; it overrides the profile."""
+    rows: RowType
 
     @classmethod
     def of(
@@ -71,6 +73,7 @@ class Recipe:
             device=manifest.device,
             profile=manifest.index.profile,
             factory=manifest.index.factory if manifest.index.kind == "custom" else None,
+            rows=manifest.index.rows,
         )
 
     def with_weights(
@@ -88,14 +91,14 @@ class Recipe:
         )
         return replace(self, spaces=spaces, weights_from=source)
 
-    def with_index(self, profile: str | None, factory: str | None) -> Recipe:
-        """The same with another index; None for both keeps what there is.
+    def with_index(self, profile: str | None, factory: str | None, rows: str | None) -> Recipe:
+        """The same with another index; None for all keeps what there is. A profile or factory
+        string brings its type of rows with it, unless one is named.
 
         Raises:
-            ProfileError: no such profile, or both were given.
+            ProfileError: no such profile, or a profile and a factory string were given.
+            RowTypeError: no such type of rows.
         """
-        if profile is None and factory is None:
-            return self
         if profile is not None and factory is not None:
             raise ProfileError(
                 "index",
@@ -103,7 +106,11 @@ class Recipe:
                 got=f"both, {profile!r} and {factory!r}",
                 remedy="Leave out one of them.",
             )
-        return replace(self, profile=check_profile(profile or "auto"), factory=factory)
+        changed = self
+        if profile is not None or factory is not None:
+            known = check_profile(profile or "auto")
+            changed = replace(self, profile=known, factory=factory, rows=rows_of(known))
+        return changed if rows is None else replace(changed, rows=check_row_type(rows))
 
     def carried_from(self, before: Recipe, fusion: str | None) -> tuple[Recipe, list[str]]:
         """This recipe of a new build, with what an earlier one learned where it still fits.

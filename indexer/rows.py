@@ -1,4 +1,4 @@
-"""The fused vectors of a generation, exact to half precision, mapped from disk.
+"""The fused vectors of a generation, as exact as they are kept, mapped from disk.
 
 Rows are checked in blocks, at the first use of each, so that opening an index reads none of
 them and a flipped bit is still found before it can change an answer.
@@ -16,48 +16,36 @@ from numpy.typing import NDArray
 
 from .durable import HashedFile
 from .errors import CorruptIndexError
+from .row_codecs import FLOAT16, RowCodec, Stored
 
 Floats = NDArray[np.float32]
-Halves = NDArray[np.float16]
 Positions = NDArray[np.int64]
 
 # 16 rows of 768 dimensions are 24 KiB: a few pages, and a checksum costs about 10 microseconds.
 ROWS_PER_BLOCK = 16
 
-# A half has 5 exponent and 10 fraction bits, a float 8 and 23: moved 13 bits up, sign-extended
-# and masked, a half is a float that lacks only the bias of its exponent, a factor of 2**112.
-_SIGN_EXPONENT_FRACTION = np.array(0x8FFFE000, dtype=np.uint32).view(np.int32)
-_BIAS = np.float32(2.0**112)
-
-
-def to_float32(halves: Halves) -> Floats:
-    """Finite float16 to float32, exactly; five times the speed of `astype` on most x86."""
-    bits = halves.view(np.int16).astype(np.int32)
-    bits <<= 13
-    bits &= _SIGN_EXPONENT_FRACTION
-    floats = bits.view(np.float32)
-    floats *= _BIAS
-    return floats
-
 
 class RowWriter:
     """Writes rows in order, with a CRC-32 for each block of `ROWS_PER_BLOCK`."""
 
-    def __init__(self, rows: Path, checksums: Path, dimension: int) -> None:
+    def __init__(
+        self, rows: Path, checksums: Path, dimension: int, codec: RowCodec = FLOAT16
+    ) -> None:
         self._rows = HashedFile(rows)
         self._checksums = HashedFile(checksums)
-        self._pending = np.empty((0, dimension), dtype=np.float16)
+        self._codec = codec
+        self._pending: Stored = np.empty((0, dimension), dtype=codec.dtype)
 
     def write(self, vectors: Floats) -> None:
         """Append (n, dimension) float32 rows."""
-        self._pending = np.concatenate([self._pending, vectors.astype("<f2")])
+        self._pending = np.concatenate([self._pending, self._codec.encode(vectors)])
         whole = len(self._pending) // ROWS_PER_BLOCK * ROWS_PER_BLOCK
         self._flush(self._pending[:whole])
         self._pending = self._pending[whole:]
 
-    def _flush(self, halves: Halves) -> None:
-        for start in range(0, len(halves), ROWS_PER_BLOCK):
-            block = np.ascontiguousarray(halves[start : start + ROWS_PER_BLOCK]).tobytes()
+    def _flush(self, stored: Stored) -> None:
+        for start in range(0, len(stored), ROWS_PER_BLOCK):
+            block = np.ascontiguousarray(stored[start : start + ROWS_PER_BLOCK]).tobytes()
             self._rows.write(block)
             self._checksums.write(zlib.crc32(block).to_bytes(4, "little"))
 
@@ -77,23 +65,41 @@ class RowWriter:
 class Rows:
     """Rows (n, dimension) of a generation, read as float32."""
 
-    def __init__(self, rows: Path, checksums: Path, dimension: int) -> None:
+    def __init__(
+        self, rows: Path, checksums: Path, dimension: int, codec: RowCodec = FLOAT16
+    ) -> None:
         self._path = rows
+        self._codec = codec
         # An ndarray over the map: indexing a memmap object costs three times as much.
-        mapped = np.memmap(rows, dtype="<f2", mode="r").reshape(-1, dimension)
-        self._halves: Halves = mapped.view(np.ndarray)
+        mapped = np.memmap(rows, dtype=codec.dtype, mode="r").reshape(-1, dimension)
+        self._stored: Stored = mapped.view(np.ndarray)
         self._checksums = np.fromfile(checksums, dtype="<u4")
         self._checked = np.zeros(len(self._checksums), dtype=bool)
         self._swept = 0
         self._sweeping = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._halves)
+        return len(self._stored)
 
     @property
-    def halves(self) -> Halves:
-        """All rows as they are on disk: float16 (n, dimension), mapped, not checked."""
-        return self._halves
+    def stored(self) -> Stored:
+        """All rows as they are on disk: float16 or uint8 (n, dimension), mapped, not checked."""
+        return self._stored
+
+    @property
+    def steps(self) -> Floats | None:
+        """What a code of each dimension counts, float32 (dimension,); None with float16 rows."""
+        return self._codec.steps
+
+    @property
+    def dimension(self) -> int:
+        """Values of one row."""
+        return int(self._stored.shape[1])
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row."""
+        return self.dimension * self._stored.itemsize
 
     @property
     def is_checked(self) -> bool:
@@ -123,7 +129,7 @@ class Rows:
             blocks = positions // ROWS_PER_BLOCK
             if not self._checked.take(blocks).all():
                 self._check_all(np.unique(blocks[~self._checked[blocks]]))
-        return to_float32(self._halves.take(positions, axis=0))
+        return self._codec.decode(self._stored.take(positions, axis=0))
 
     def chunks(self, size: int = 4096) -> Iterator[tuple[int, Floats]]:
         """All rows in order, `size` at a time, each with its first position."""
@@ -147,6 +153,6 @@ class Rows:
     def _is_sound(self, block: int) -> bool:
         if not self._checked[block]:
             start = block * ROWS_PER_BLOCK
-            data = self._halves[start : start + ROWS_PER_BLOCK]
+            data = self._stored[start : start + ROWS_PER_BLOCK]
             self._checked[block] = zlib.crc32(data.tobytes()) == self._checksums[block]
         return bool(self._checked[block])

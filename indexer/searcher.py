@@ -79,7 +79,7 @@ class Searcher:
         self.exact_rows = exact_rows
         self._index = index
         self._plan = plan
-        index.map_rows(rows.halves)
+        index.map_rows(rows.stored, rows.steps)
 
     @property
     def threads(self) -> int:

@@ -130,4 +130,5 @@ def _study(generation: Generation, target: float, given: FusedQueries | None) ->
         target=target,
         steps=4,
         singles=_SINGLES,
+        rows_recall=generation.manifest.index.rows_recall,
     )

@@ -29,7 +29,8 @@ Positions = NDArray[np.int64]
 
 _QUERIES = 256
 _WITHIN = 10
-# Rows are rounded to half precision, so scores to about this part of the vectors' lengths.
+# Rows are rounded to half precision, so scores to about this part of the vectors' lengths. Where
+# they are int8, two scores differ by a step of each dimension at most.
 _TOLERANCE = 2e-3
 # Items that no search has found are looked for in all rows, so many at once.
 _SCANNED_TOGETHER = 1024
@@ -218,7 +219,11 @@ class _Items:
         )
         own = np.einsum("nd,nd->n", queries, rows)
         longest = np.sqrt(sum(weights.values()))
-        return cls(positions, queries, own, _TOLERANCE * longest * np.linalg.norm(queries, axis=1))
+        tolerance = _TOLERANCE * longest * np.linalg.norm(queries, axis=1)
+        steps = generation.searcher.rows.steps
+        if steps is not None:
+            tolerance += np.abs(queries) @ steps
+        return cls(positions, queries, own, tolerance)
 
     def __len__(self) -> int:
         return len(self.positions)

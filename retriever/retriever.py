@@ -149,8 +149,9 @@ class Retriever:
             where: a filter on metadata, such as `price < 100 and colour in ("red", "blue")`.
             recall: the part of the true 10 best that must be found, above 0 and at most 1, as
                 measured under the worst conditions by the build or by `catalens tune`: takes the
-                cheapest way to search that had it, and an exact scan where none had. None for the
-                index's default.
+                cheapest way to search that had it, and an exact scan where none had; that finds all
+                but what rounding the rows to int8 has lost, if they are. None for the index's
+                default.
             explain: whether hits tell their `spaces` and `metadata`; without, these are empty and
                 a search takes about 0.6 of the time.
 

@@ -158,7 +158,7 @@ class Scorer:
 
 def _matches(told: Told, states: list[int], gate: float) -> list[SpaceMatch]:
     match = told.match
-    # Rows are half precision, so their blocks are unit length to about 0.0005.
+    # Rows are rounded, so their blocks are not quite of unit length.
     return [
         SpaceMatch(
             max(-1.0, min(1.0, s)), state == PRESENT, state == IMPUTED, w, gate * strength, c

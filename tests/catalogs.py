@@ -117,6 +117,11 @@ class Opened:
         self.manifest = generation.manifest
         self.fusion = generation.fusion
         self.mask = generation.states == 1
-        raw = np.fromfile(self.folder / "rows.f16", dtype="<f2")
+        if self.manifest.index.rows == "int8":
+            steps = np.fromfile(self.folder / "row_steps.f32", dtype="<f4")
+            codes = np.fromfile(self.folder / "rows.i8", dtype=np.uint8)
+            raw = steps * (codes.reshape(-1, len(steps)).astype(np.int16) - 128)
+        else:
+            raw = np.fromfile(self.folder / "rows.f16", dtype="<f2")
         self.rows: Floats = raw.reshape(-1, self.manifest.dimension).astype(np.float32)
         self.ids = [record.id for record in self.records]

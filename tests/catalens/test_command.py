@@ -150,6 +150,29 @@ def test_verify_of_a_sound_and_a_broken_index(index: Path, tmp_path: Path) -> No
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
 
 
+def test_int8_rows_are_built_kept_and_told(tmp_path: Path) -> None:
+    catalog, index = write_catalog(tmp_path / "c.jsonl", 40), tmp_path / "index"
+    build = ("build", catalog, "-o", index, "--vector", "v", "--text", "", "--json")
+    lines_of(*build, "--rows", "int8")
+    for again, rows in (
+        (build, "int8"),
+        (("rebuild", index, "--rows", "float16", "--json"), "float16"),
+        (("rebuild", index, "--profile", "memory", "--json"), "int8"),
+    ):
+        lines_of(*again)
+        [found] = lines_of("inspect", index, "--json")
+        assert found["rows"] == rows
+        assert found["rows_recall"] == found["recall_at_10"]["exact"]
+        assert found["bytes_per_item"]["codes"] == (8 if rows == "int8" else 16)
+    people = run_command("inspect", index).stdout
+    assert f"int8, recall@10 of a scan {found['rows_recall']:.3f}" in people
+    hits = lines_of("query", index, "--like", "v3", "--where", "number < 20", "--json")
+    assert len(hits) == 10
+    for hit in hits:
+        contribution = hit["spaces"]["vector"]["contribution"]
+        assert contribution == pytest.approx(hit["score"], abs=1e-4)
+
+
 MISTAKES = {
     "no index": (("query", "{tmp}/none", "--like", "a"), "no such folder"),
     "folder that is no index": (("query", "{tmp}", "--like", "a"), "without a finished index"),
@@ -185,6 +208,10 @@ MISTAKES = {
     "foreign folder": (
         ("build", "{tmp}/c.jsonl", "-o", "{tmp}", "--vector", "v"),
         "a new or empty folder",
+    ),
+    "unknown rows": (
+        ("build", "{tmp}/c.jsonl", "-o", "{tmp}/o", "--vector", "v", "--rows", "float32"),
+        "float16, int8",
     ),
     "strict": (
         ("build", "{tmp}/bad.jsonl", "-o", "{tmp}/o", "--vector", "v", "--text", "", "--strict"),

@@ -44,7 +44,7 @@ def test_tune_json_is_what_inspect_tells(index: Path) -> None:
     inspected = json.loads(run_command("inspect", index, "--json").stdout)
     shared = {
         *("target", "operating_point", "operating_point_against", "recall_at_10"),
-        *("points", "points_against", "exact_rows", "threads"),
+        *("points", "points_against", "exact_rows", "threads", "rows_recall"),
     }
     assert set(told) == shared | {"index", "reached", "queries", "seconds"}
     assert {name: told[name] for name in shared} == {name: inspected[name] for name in shared}

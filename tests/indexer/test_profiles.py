@@ -11,8 +11,8 @@ import pytest
 
 from catalens import Query, Retriever, build_index, rebuild_index
 from indexer import IndexLayout
-from indexer.errors import FactoryError, ProfileError
-from tests.catalogs import clustered, vector_rows
+from indexer.errors import FactoryError, ProfileError, RowTypeError
+from tests.catalogs import Opened, clustered, vector_rows
 
 N, D = 6_000, 32
 WAYS: list[dict[str, str]] = [
@@ -29,9 +29,14 @@ WAYS: list[dict[str, str]] = [
             "IVF64,PQ8x4fs,RFlat",
         )
     ),
+    *({**way, "rows": "int8"} for way in ({"profile": "exact"}, {"profile": "fast"})),
+    {"factory": "HNSW16", "rows": "int8"},
+    {"profile": "memory", "rows": "float16"},
 ]
 # Recall@10 of the worst: what the calibration aims at is .97, on other queries.
 FLOOR = 0.93
+# What a scan of int8 rows finds is 0.99.
+SCAN_FLOOR = {"float16": 1.0, "int8": 0.97}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +49,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("checked", [True, False])
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: next(iter(way.values())))
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: " ".join(way.values()))
 def test_each_index_answers_like_a_scan(base: Path, way: dict[str, Any], checked: bool) -> None:
     summary = rebuild_index(base, **way)
     x, queries = clustered(N, D), clustered(N + 40, D)[N:]
@@ -52,6 +57,9 @@ def test_each_index_answers_like_a_scan(base: Path, way: dict[str, Any], checked
     with Retriever.open(base, device="cpu") as shop:
         entry = shop.manifest.index
         assert entry.profile == way.get("profile", "auto")
+        assert entry.rows == way.get(
+            "rows", "int8" if way.get("profile") == "memory" else "float16"
+        )
         assert "factory" not in way or (entry.kind, entry.factory) == ("custom", way["factory"])
         if not checked:
             keep_unchecked(shop)
@@ -67,7 +75,8 @@ def test_each_index_answers_like_a_scan(base: Path, way: dict[str, Any], checked
             passing = np.where(allowed, scores, -np.inf)
             bound = np.sort(passing, axis=1)[:, -10] - 1e-3
             good = np.mean([passing[n, one] >= bound[n] for n, one in enumerate(got)])
-            assert good >= (1.0 if entry.kind == "exact" else FLOOR), (step, good, summary.recall)
+            least = SCAN_FLOOR[entry.rows] if entry.kind == "exact" else FLOOR
+            assert good >= least, (step, good, summary.recall)
 
 
 def keep_unchecked(shop: Any) -> None:
@@ -90,11 +99,35 @@ def test_profile_and_factory_are_kept_until_told_otherwise(tmp_path: Path) -> No
     assert build(profile="auto") == build() == "SQfp16"
 
 
+def test_rows_are_kept_until_told_otherwise(tmp_path: Path) -> None:
+    rows, out = list(vector_rows(clustered(1_200, 16))), tmp_path / "index"
+
+    def built(**options: str) -> str:
+        build_index(rows, out, vector="v", device="cpu", **options)
+        return Opened(out).manifest.index.rows
+
+    def rebuilt(**options: str) -> str:
+        rebuild_index(out, **options)
+        return Opened(out).manifest.index.rows
+
+    assert built() == "float16"
+    assert built(rows="int8") == built() == rebuilt(missing="neutral") == "int8"
+    # A profile or factory string brings its own with it.
+    assert rebuilt(profile="fast") == built() == "float16"
+    assert rebuilt(profile="memory") == built() == rebuilt() == "int8"
+    assert rebuilt(profile="memory", rows="float16") == built() == "float16"
+    assert Opened(out).manifest.index.profile == "memory"
+    assert rebuilt(rows="int8") == "int8" and rebuilt(factory="HNSW8") == "float16"
+    assert built(factory="HNSW8", rows="int8") == built() == "int8"
+
+
 @pytest.mark.parametrize(
     ("error", "options"),
     [
         (ProfileError, {"profile": "fastest"}),
         (ProfileError, {"profile": "fast", "factory": "Flat"}),
+        (RowTypeError, {"rows": "float32"}),
+        (RowTypeError, {"profile": "memory", "rows": ""}),
         (FactoryError, {"factory": "IVF10,Nonsense"}),
         (FactoryError, {"factory": "PQ7"}),  # 16 dimensions are not 7 parts
         (FactoryError, {"factory": ""}),

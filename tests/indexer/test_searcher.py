@@ -14,12 +14,16 @@ from hypothesis import strategies as st
 from indexer import Selection
 from indexer.faiss_index import FaissIndex
 from indexer.plan import Plan, Profile
+from indexer.row_codecs import FLOAT16, Int8, RowCodec, RowType
 from indexer.rows import Rows, RowWriter
 from indexer.searcher import OperatingPoint, Searcher
 from tests.catalogs import clustered
 
 DIMENSION = 20
-KINDS: tuple[Profile, ...] = ("exact", "fast", "gpu")
+KINDS: dict[str, tuple[Profile, RowType]] = {
+    **{name: (name, "float16") for name in ("exact", "fast", "gpu")},
+    **{f"{name} int8": (name, "int8") for name in ("exact", "fast", "gpu")},
+}
 
 
 @dataclass(frozen=True)
@@ -29,28 +33,32 @@ class Made:
     index: FaissIndex
     plan: Plan
     files: tuple[Path, Path]
+    codec: RowCodec
     x: np.ndarray
 
     def searcher(self, *, checked: bool, exact_rows: int) -> Searcher:
-        rows = Rows(*self.files, DIMENSION)
+        rows = Rows(*self.files, DIMENSION, self.codec)
         searcher = Searcher(self.index, rows, self.plan, exact_rows)
         if checked:
             assert rows.check()
         return searcher
 
 
-def make(folder: Path, kind: Profile) -> Made:
+def make(folder: Path, name: str) -> Made:
+    kind, rows = KINDS[name]
     n = 700 if kind == "exact" else 5_000
-    files = folder / f"{kind}.f16", folder / f"{kind}.crc"
-    with RowWriter(*files, DIMENSION) as writer:
-        writer.write(clustered(n, DIMENSION))
+    files = folder / f"{name}.rows", folder / f"{name}.crc"
+    vectors = clustered(n, DIMENSION)
+    codec: RowCodec = FLOAT16 if rows == "float16" else Int8.fit([vectors], DIMENSION)
+    with RowWriter(*files, DIMENSION, codec) as writer:
+        writer.write(vectors)
         writer.close()
-    x = Rows(*files, DIMENSION).take(np.arange(n))
-    plan = Plan.choose(n, DIMENSION, [0, 8], kind, gpu=False)
+    x = Rows(*files, DIMENSION, codec).take(np.arange(n))
+    plan = Plan.choose(n, DIMENSION, [0, 8], kind, gpu=False, rows=rows)
     index = FaissIndex.train(plan, x, gpu=False)
     if plan.kind != "exact":
         index.add(x)
-    return Made(index, plan, files, x)
+    return Made(index, plan, files, codec, x)
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +81,9 @@ def masks(n: int, share: float, kind: str, seed: int, x: np.ndarray) -> np.ndarr
     return mask
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(
-    kind=st.sampled_from(KINDS),
+    kind=st.sampled_from(sorted(KINDS)),
     checked=st.booleans(),
     exact_rows=st.sampled_from([0, 200, 10**9]),
     point=st.builds(OperatingPoint, st.integers(1, 200), st.integers(1, 20)) | st.none(),
@@ -113,7 +121,7 @@ def test_filtered_hits_are_allowed_and_as_many_as_there_can_be(
             assert scores == pytest.approx(best(exact, mask, k), abs=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["fast", "gpu"])
+@pytest.mark.parametrize("kind", ["fast", "gpu", "fast int8", "gpu int8"])
 @pytest.mark.parametrize("checked", [True, False])
 @pytest.mark.parametrize("spread", ["random", "near", "far"])
 def test_lists_that_hold_nothing_allowed_are_not_counted(

@@ -186,10 +186,14 @@ def test_swapped_value_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize("what", ["missing", "cut", "grown", "other"])
 @pytest.mark.parametrize(
     "name",
-    ["index.faiss", "rows.f16", "rows.crc32", "row_numbers.u32", "mask.u8", "fusion.safetensors"],
+    [
+        *("index.faiss", "rows.f16", "rows.crc32", "row_numbers.u32", "mask.u8"),
+        *("fusion.safetensors", "rows.i8", "row_steps.f32"),
+    ],
 )
 def test_every_derived_file_is_checked(tmp_path: Path, name: str, what: str) -> None:
-    build_toy(tmp_path / "index", toy_rows(30))
+    profile = "memory" if name in ("rows.i8", "row_steps.f32") else "auto"
+    build_toy(tmp_path / "index", toy_rows(30), profile=profile)
     path = tmp_path / "index" / "generations" / "000001" / name
     data = path.read_bytes()
     if what == "missing":

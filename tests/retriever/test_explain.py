@@ -26,13 +26,21 @@ def test_ids_come_back_in_any_order(tmp_path: Path, count: int) -> None:
 
 @pytest.mark.parametrize("n", [300, 2000])
 @pytest.mark.parametrize("missing", ["neutral", "renormalise", "drop"])
-def test_the_same_items_and_scores(tmp_path: Path, n: int, missing: str) -> None:
+@pytest.mark.parametrize("kept", ["float16", "int8"])
+def test_the_same_items_and_scores(tmp_path: Path, n: int, missing: str, kept: str) -> None:
     a, b = clustered(n, 16, seed=1), clustered(n, 8, seed=2)
     rows = [
         {"id": f"nº {i}", "a": a[i], "even": i % 2 == 0, **({"b": b[i]} if i % 3 else {})}
         for i in range(n)
     ]
-    build_index(rows, tmp_path / "index", vector={"a": "a", "b": "b"}, device="cpu", profile="fast")
+    build_index(
+        rows,
+        tmp_path / "index",
+        vector={"a": "a", "b": "b"},
+        device="cpu",
+        profile="fast",
+        rows=kept,
+    )
     queries = [
         *(Query(vector={"a": a[i], "b": b[i]}, missing=missing) for i in range(9)),
         *(Query(like=[f"nº {i}"], weights={"b": -0.5}, missing=missing) for i in (1, 4, 7)),
