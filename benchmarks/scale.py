@@ -3,12 +3,13 @@
 The vectors are those of WordNet's glosses by the default text encoder (384 dimensions) as far as
 they go; from there on the same again with noise of a tenth of their length, which is told in the
 result: neighbours are then denser than in a real catalog of that size. Queries are the vectors of
-1,000 glosses that are not in it. Every index is of the profile `fast`, whatever its size, so that
-one thing is compared; each is built and asked in a process of its own, whose memory is measured.
+1,000 glosses that are not in it: half of them are given to `tune_index`, as a user's own would be,
+and the others are asked. Every index is of the profile `fast`, whatever its size, so that one thing
+is compared; each is built, tuned and asked in a process of its own, whose memory is measured.
 
 - latency: p50 of `Retriever.search(..., explain=False)`, one thread, at the index's own point;
 - recall@10 against an exact scan in float32, ties allowed;
-- build: seconds of `build_index` with ready-made vectors, the store included;
+- build: seconds of `build_index` with ready-made vectors, the store included, and of `tune_index`;
 - memory of a build: the peak of its anonymous pages (mapped files are the kernel's to drop);
 - memory of a reader: what opening and the first query take, as a share of the index's files. It
   is the codes, which FAISS cannot map, and what tells which items there are; all else is mapped.
@@ -85,15 +86,19 @@ def in_child(task: str, threads: int, *arguments: str) -> dict[str, Any]:
 
 def measure(real: Vectors, queries: Vectors, n: int, folder: Path, threads: int) -> dict[str, Any]:
     """One size."""
-    vectors, asked, index = folder / "items.npy", folder / "queries.npy", folder / "index"
+    vectors, index = folder / "items.npy", folder / "index"
+    asked, known = folder / "queries.npy", folder / "known.npy"
     write_vectors(real, n, vectors)
-    np.save(asked, queries)
+    np.save(known, queries[::2])
+    np.save(asked, queries[1::2])
     say(f"{n:,}: building")
     built = in_child("build", threads, str(vectors), str(index))
-    say(f"{n:,}: {built['seconds']:,.0f} s; asking")
+    say(f"{n:,}: {built['seconds']:,.0f} s; tuning")
+    tuned = in_child("tune", threads, str(index), str(known))
+    say(f"{n:,}: {tuned['seconds']:,.0f} s; asking")
     answered = in_child("ask", 1, str(index), str(asked))
     items = np.load(vectors, mmap_mode="r")
-    recall = Oracle.of(items, queries, K).recall(answered.pop("ids"))
+    recall = Oracle.of(items, queries[1::2], K).recall(answered.pop("ids"))
     sizes = {
         part: sum(f.stat().st_size for f in (index / part).rglob("*") if f.is_file())
         for part in ("generations", "store")
@@ -102,6 +107,7 @@ def measure(real: Vectors, queries: Vectors, n: int, folder: Path, threads: int)
         "real": min(n, len(real)),
         "recall_at_10": rounded(recall),
         "build": built,
+        "tune": tuned,
         **answered,
         "bytes_per_item": {part: rounded(size / n) for part, size in sizes.items()},
         "opened_share": rounded(answered["opened_bytes"] / sum(sizes.values())),

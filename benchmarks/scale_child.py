@@ -1,6 +1,7 @@
-"""What `scale` does in processes of their own: build an index, or open and ask one.
+"""What `scale` does in processes of their own: build an index, tune, or open and ask one.
 
     python -m benchmarks.scale_child build VECTORS.npy INDEX
+    python -m benchmarks.scale_child tune INDEX QUERIES.npy
     python -m benchmarks.scale_child ask INDEX QUERIES.npy
 
 One JSON object on standard output.
@@ -19,7 +20,7 @@ import faiss  # noqa: F401 - a library's own memory is not the index's
 import numpy as np
 import orjson
 
-from catalens import Query, Retriever, build_index
+from catalens import Query, Retriever, build_index, tune_index
 
 from .harness import StageTimer, rounded
 
@@ -79,6 +80,17 @@ def build(vectors: Path, index: Path) -> dict[str, Any]:
     }
 
 
+def tune(index: Path, queries: Path) -> dict[str, Any]:
+    """Tune on real queries as well; seconds, and the recall that is told under each condition."""
+    real = [Query(vector=vector) for vector in np.load(queries)]
+    start = perf_counter()
+    report = tune_index(index, queries=real)
+    return {
+        "seconds": rounded(perf_counter() - start),
+        "recall": {name: rounded(recall) for name, recall in report.index.recall.items()},
+    }
+
+
 def ask(folder: Path, queries: Path) -> dict[str, Any]:
     """Open, ask each query alone; latencies, memory, and the ids as positions."""
     asked = [Query(vector=vector) for vector in np.load(queries)]
@@ -112,7 +124,7 @@ def ask(folder: Path, queries: Path) -> dict[str, Any]:
 def main() -> None:
     """Do what the command line says."""
     task, first, second = sys.argv[1:]
-    found = {"build": build, "ask": ask}[task](Path(first), Path(second))
+    found = {"build": build, "tune": tune, "ask": ask}[task](Path(first), Path(second))
     sys.stdout.write(orjson.dumps(found).decode())
 
 
