@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
@@ -61,7 +61,11 @@ class Catalog:
 
 
 def open_catalog(
-    source: Source, columns: Columns | None = None, media_root: str | Path | None = None
+    source: Source,
+    columns: Columns | None = None,
+    media_root: str | Path | None = None,
+    *,
+    optional: Collection[str] = (),
 ) -> Catalog:
     """Open a catalog dump.
 
@@ -71,6 +75,7 @@ def open_catalog(
         columns: which column holds what; conventional names by default, see `Columns`.
         media_root: folder that media paths are relative to and must not leave. By default the
             dump's own; the current directory for an iterable.
+        optional: columns that the dump need not have; see `Columns.resolve`.
 
     Raises:
         UnreadableCatalogError: no such file, an unknown format, damage, or no such media root.
@@ -88,7 +93,7 @@ def open_catalog(
         name, home = type(source).__name__, Path()
         reader = _memory_reader(source)
     root = _resolved(Path(media_root) if media_root is not None else home)
-    resolved = (columns or Columns()).resolve(_seen(reader, name))
+    resolved = (columns or Columns()).resolve(_seen(reader, name), optional=optional)
     parser = RowParser(resolved, root)
 
     def read() -> Iterator[Item | Reject]:

@@ -116,8 +116,7 @@ class Deriver:
             for chunk in _chunks(self._snapshot.scan_inputs()):
                 here = slice(done, done + len(chunk))
                 numbers[here] = [row for row, _ in chunk]
-                items = [item for _, item in chunk]
-                blocks, states[here] = self._blocks.take(fusion.transforms, items, first=done)
+                blocks, states[here] = self._blocks.take(fusion.transforms, chunk)
                 writer.write(fusion.fuse_items(blocks))
                 done += len(chunk)
                 self._progress.advance(len(chunk))
