@@ -18,8 +18,9 @@ from .opening import open_latest
 from .progress import Progress
 from .rebuild import RebuildSummary, rebuild_index
 from .searcher import Selection
+from .snapshot import Snapshot
 from .spaces import kind_of_input
-from .store import Snapshot, Store
+from .store import Store
 from .tune import FusedQueries, TuneReport, tune_generation
 from .verify import VerifyReport, verify_index
 

@@ -16,7 +16,7 @@ from .fusion.transform import Floats
 from .missing import IMPUTED, PRESENT
 from .pooling import pooled
 from .recipe import Recipe, Space
-from .store import Inputs, Snapshot
+from .snapshot import Inputs, Snapshot
 
 Bools = NDArray[np.bool_]
 Transforms = Mapping[str, SpaceTransform]
@@ -153,6 +153,8 @@ class Blocks:
 
     def _check(self, space: str, found: Bools, items: Sequence[tuple[int, Inputs]]) -> None:
         """Each item whose record says it has a block must have its embedding in the store."""
+        if found.all():
+            return
         bit = self._spaces[space].bit
         for here, (row, inputs) in zip(found.tolist(), items, strict=True):
             if inputs.mask >> bit & 1 and not here:

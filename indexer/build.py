@@ -35,8 +35,9 @@ from .progress import Progress, Silent
 from .publish import publish
 from .rebuild import read_recipe, unbuildable
 from .recipe import UNLEARNED, Recipe, Space
+from .snapshot import Current, Snapshot
 from .spaces import Reach, peek, reaches, specs_for
-from .store import Current, Snapshot, Store
+from .store import Store
 
 
 @dataclass(frozen=True)

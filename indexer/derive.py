@@ -25,7 +25,7 @@ from .progress import Progress
 from .recipe import Recipe, space_entry
 from .rows import Rows, RowWriter
 from .searcher import Searcher
-from .store import Inputs, Snapshot
+from .snapshot import Inputs, Snapshot
 
 Floats = NDArray[np.float32]
 

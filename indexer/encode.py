@@ -24,8 +24,9 @@ from encoders.errors import MediaError
 from .catalog_errors import RejectedRowError
 from .items import Input, Item, Reject
 from .recipe import Space
+from .snapshot import FINGERPRINT_BYTES, Inputs, embedding_key
 from .spaces import Reach, kind_of_input
-from .store import FINGERPRINT_BYTES, Inputs, Store, embedding_key
+from .store import Store
 
 # Items per batch: what an interrupted build encodes again at most, and a step of the progress
 # bar. Sized to take about `_BATCH_SECONDS`, which large texts and small machines need small.

@@ -18,7 +18,7 @@ from .manifest import Manifest, PointEntry, corrupt
 from .plan import Plan
 from .rows import Rows
 from .searcher import OperatingPoint, Searcher
-from .store import Current
+from .snapshot import Current
 
 
 class Generation:

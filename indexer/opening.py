@@ -8,7 +8,8 @@ from typing import TypeVar
 from encoders.errors import CatalensError
 
 from .layout import IndexLayout
-from .store import Snapshot, Store
+from .snapshot import Snapshot
+from .store import Store
 
 T = TypeVar("T")
 

@@ -27,7 +27,8 @@ from .opening import open_latest
 from .progress import Progress, Silent
 from .publish import publish
 from .recipe import UNLEARNED, Recipe
-from .store import Snapshot, Store
+from .snapshot import Snapshot
+from .store import Store
 
 
 @dataclass(frozen=True)

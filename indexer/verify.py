@@ -21,8 +21,8 @@ from .postings import Posted
 from .progress import Progress, Silent
 from .sealing import decoding
 from .searcher import OperatingPoint
+from .snapshot import Inputs, Snapshot, embedding_key
 from .spaces import kind_of_input
-from .store import Inputs, Snapshot, embedding_key
 
 Floats = NDArray[np.float32]
 Positions = NDArray[np.int64]
