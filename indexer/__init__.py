@@ -13,38 +13,42 @@ from .learn import (
     learn_fusion,
 )
 from .learning.weights import WeightReport
+from .live import Chosen, Live
 from .manifest import IndexEntry, Manifest, PointEntry, SpaceEntry
-from .opening import open_latest
+from .opening import open_latest, take_latest
 from .progress import Progress
 from .rebuild import RebuildSummary, rebuild_index
-from .searcher import Selection
 from .snapshot import Snapshot
 from .spaces import kind_of_input
 from .store import Store
 from .tune import FusedQueries, TuneReport, tune_generation
 from .verify import VerifyReport, verify_index
+from .writer import CommitSummary, Writer
 
 __all__ = [
     "AlignmentSummary",
     "BuildSummary",
+    "Chosen",
+    "CommitSummary",
     "FusedQueries",
     "FusionSummary",
     "Generation",
     "IndexEntry",
     "IndexLayout",
     "LearnedHead",
+    "Live",
     "Manifest",
     "PointEntry",
     "PolicyError",
     "Progress",
     "RebuildSummary",
-    "Selection",
     "Snapshot",
     "SpaceEntry",
     "Store",
     "TuneReport",
     "VerifyReport",
     "WeightReport",
+    "Writer",
     "build_index",
     "kind_of_input",
     "learn_alignment",
@@ -52,6 +56,7 @@ __all__ = [
     "load_manifest",
     "open_latest",
     "rebuild_index",
+    "take_latest",
     "tune_generation",
     "verify_index",
     "wants_gpu",

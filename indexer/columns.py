@@ -83,6 +83,16 @@ class Columns:
             vector={"vector": vector} if isinstance(vector, str) else dict(vector or {}),
         )
 
+    @property
+    def of_inputs(self) -> tuple[str, ...]:
+        """All columns that are named for a modality."""
+        return (
+            *(self.text or ()),
+            *(self.image or ()),
+            *(self.audio or ()),
+            *self.vector.values(),
+        )
+
     def resolve(self, seen: Collection[str], *, optional: Collection[str] = ()) -> Columns:
         """Return the mapping with every None replaced by the conventional names that were seen.
 
@@ -96,8 +106,7 @@ class Columns:
             InvalidColumnsError: a column named here was not seen, or no modality is left.
         """
         if seen:
-            given = [*(self.text or ()), *(self.image or ()), *(self.audio or ())]
-            given += self.vector.values()
+            given = self.of_inputs
             needed = [name for name in given if name in seen or name not in optional]
             _check((self.id, *(needed or given)), self.id, seen)
         found = {

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,8 @@ from .recipe import Space
 from .snapshot import FINGERPRINT_BYTES, Inputs, embedding_key
 from .spaces import Reach, kind_of_input
 from .store import Store
+
+T = TypeVar("T")
 
 # Items per batch: what an interrupted build encodes again at most, and a step of the progress
 # bar. Sized to take about `_BATCH_SECONDS`, which large texts and small machines need small.
@@ -145,7 +147,7 @@ class ItemEncoder:
             workers: threads that read and decode.
             admit: told of each batch before it is encoded; returns what is to be.
         """
-        loaded = _ahead(self._load_chunk, _chunks(items, _CHUNK_ITEMS), workers)
+        loaded = _ahead(self._load_chunk, chunks(items, _CHUNK_ITEMS), workers)
         flat = (entry for chunk in loaded for entry in chunk)
         size = _FIRST_BATCH
         while entries := list(islice(flat, size)):
@@ -279,7 +281,8 @@ def _encode(tasks: dict[bytes, _Task]) -> Iterator[tuple[bytes, Any]]:
         yield from zip(keys, vectors, strict=True)
 
 
-def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Cut into lists of so many; the last may be shorter."""
     iterator = iter(items)
     while chunk := list(islice(iterator, size)):
         yield chunk

@@ -92,9 +92,13 @@ class Store:
 
     def has_moved_on(self, since: Current) -> bool:
         """Whether another generation has been published since."""
-        with self._environment.view() as view:
-            now = read_current(view)
+        now = self.current()
         return now is None or now.generation_key != since.generation_key
+
+    def current(self) -> Current | None:
+        """What readers would open now; None before the first build has finished."""
+        with self._environment.view() as view:
+            return read_current(view)
 
     def write(self, work: Callable[[WriteTransaction], T]) -> T:
         """Run `work` in one transaction, durable on return; it may be run again, and must change
