@@ -1,6 +1,7 @@
 """Catalog dump in, published index out."""
 
 from .build import BuildSummary, build_index
+from .catalog import read_ids
 from .errors import PolicyError
 from .faiss_index import wants_gpu
 from .generation import Generation, load_manifest
@@ -55,6 +56,7 @@ __all__ = [
     "learn_fusion",
     "load_manifest",
     "open_latest",
+    "read_ids",
     "rebuild_index",
     "take_latest",
     "tune_generation",

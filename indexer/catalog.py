@@ -6,13 +6,18 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
-from .catalog_errors import EmptyCatalogError, InvalidColumnsError, UnreadableCatalogError
+from .catalog_errors import (
+    EmptyCatalogError,
+    InvalidColumnsError,
+    RejectedRowError,
+    UnreadableCatalogError,
+)
 from .columns import Columns
 from .csv_reader import CsvReader
 from .folder_reader import FOLDER_COLUMNS, FolderReader
 from .items import Item, Reject
 from .readers import JsonLinesReader, MemoryReader, Row, RowReader
-from .row_parser import RowParser
+from .row_parser import RowParser, item_id
 
 SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 
@@ -101,6 +106,28 @@ def open_catalog(
             yield parser.parse(reader.typed(row, resolved)) if isinstance(row, Row) else row
 
     return Catalog(name, resolved, root, read, reader.count)
+
+
+def read_ids(source: str | Path, column: str) -> Iterator[str]:
+    """Read the ids of a dump, and nothing else of it.
+
+    Args:
+        source: a file as `open_catalog` takes them.
+        column: of the ids.
+
+    Raises:
+        UnreadableCatalogError: no such file, an unknown format, or damage.
+        RejectedRowError: a row that does not read, or has no id.
+    """
+    for row in _file_reader(Path(source)).rows():
+        if isinstance(row, Reject):
+            raise RejectedRowError(
+                f"row {row.line}",
+                expected="a row that reads",
+                got=row.reason,
+                remedy="Mend it, or leave it out.",
+            )
+        yield item_id(row.values.get(column))
 
 
 def _open_folder(path: Path, columns: Columns | None, media_root: str | Path | None) -> Catalog:

@@ -37,6 +37,7 @@ class Live:
         self._n = len(generation)
         manifest = generation.manifest
         fresh = snapshot.fresh(manifest.dimension, len(manifest.spaces))
+        self.fresh = fresh
         self._vectors = fresh.vectors
         self.row_numbers = generation.row_numbers
         """The store's row of each position, uint32 (n + f,), ascending."""
@@ -48,13 +49,14 @@ class Live:
             self.states = np.concatenate([generation.states, fresh.states])
         dead = np.searchsorted(generation.row_numbers, snapshot.dead())
         self._dead = len(dead)
-        self._alive: Mask = np.ones(self._n + len(fresh.numbers), dtype=bool)
-        self._alive[dead] = False
+        self.alive: Mask = np.ones(self._n + len(fresh.numbers), dtype=bool)
+        """Whether the item of each position lives, bool (n + f,)."""
+        self.alive[dead] = False
         self._living: Chosen | None = None
 
     def __len__(self) -> int:
         """Number of items that live."""
-        return len(self._alive) - self._dead
+        return len(self.alive) - self._dead
 
     def position_of(self, row: int) -> int | None:
         """Position of a row; None when it is not here."""
@@ -88,12 +90,16 @@ class Live:
 
     def choose(self, passing: Mask) -> Chosen:
         """Those of the positions that pass, bool (n + f,), which live."""
-        passing = passing & self._alive
+        passing = passing & self.alive
         fresh = np.flatnonzero(passing[self._n :]) + self._n
         return Chosen(Selection(passing[: self._n]), fresh)
 
     def search(
-        self, queries: Floats, k: int, point: OperatingPoint | None, chosen: Chosen | None
+        self,
+        queries: Floats,
+        k: int,
+        point: OperatingPoint | None,
+        chosen: Chosen | None = None,
     ) -> list[Found]:
         """The k best items that live for each query; see `Searcher.search`."""
         if chosen is None and self._dead:
@@ -125,7 +131,7 @@ class Live:
         short = [number for number, one in enumerate(found) if len(one[0]) < k]
         if short:
             if self._living is None:
-                self._living = self.choose(self._alive)
+                self._living = self.choose(self.alive)
             again = searcher.search(queries[short], k, point, self._living.selection)
             for number, one in zip(short, again, strict=True):
                 found[number] = one
@@ -133,7 +139,7 @@ class Live:
 
     def _without_the_dead(self, found: Found, k: int) -> Found:
         positions, scores = found
-        alive = self._alive[positions]
+        alive = self.alive[positions]
         return positions[alive][:k], scores[alive][:k]
 
     def _best_fresh(self, query: Floats, k: int, fresh: Positions | None) -> Found:
