@@ -19,6 +19,7 @@ from .manifest import IndexEntry, Manifest, PointEntry, SpaceEntry
 from .opening import open_latest, take_latest
 from .progress import Progress
 from .rebuild import RebuildSummary, rebuild_index
+from .searcher import Selection
 from .snapshot import Snapshot
 from .spaces import kind_of_input
 from .store import Store
@@ -43,6 +44,7 @@ __all__ = [
     "PolicyError",
     "Progress",
     "RebuildSummary",
+    "Selection",
     "Snapshot",
     "SpaceEntry",
     "Store",
