@@ -4,7 +4,9 @@ from encoders import Limits
 from encoders.errors import CatalensError
 from indexer import (
     BuildSummary,
+    CommitSummary,
     Progress,
+    Writer,
     build_index,
     learn_alignment,
     learn_fusion,
@@ -17,12 +19,14 @@ from .tuning import tune_index
 __all__ = [
     "BuildSummary",
     "CatalensError",
+    "CommitSummary",
     "Hit",
     "Limits",
     "Progress",
     "Query",
     "Retriever",
     "SpaceMatch",
+    "Writer",
     "build_index",
     "learn_alignment",
     "learn_fusion",

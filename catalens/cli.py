@@ -1,10 +1,10 @@
-"""The command line: `catalens build | rebuild | learn | tune | query | inspect | verify`."""
+"""The command line: `catalens build | add | update | delete | rebuild | learn | tune | query |
+inspect | verify`."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,23 +14,38 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
-from encoders import Limits
 from encoders.errors import CatalensError
 from indexer import BuildSummary, build_index, verify_index
 from retriever import Query, Retriever
 
 from .cli_learn import learn, rebuild
 from .cli_tune import tune
+from .cli_write import add, delete, update
 from .describe import describe, describe_tables
 from .options import (
+    MAX_MEGABYTES,
+    MAX_MEGAPIXELS,
+    MAX_SECONDS,
+    AudioColumns,
+    Catalog,
     Device,
     Factory,
+    ImageColumns,
     Index,
     Json,
+    MaxMegabytes,
+    MaxMegapixels,
+    MaxSeconds,
+    MediaRoot,
     Profile,
     Rows,
+    Strict,
+    TextColumns,
+    VectorColumns,
+    limits_of,
+    named_columns,
     named_numbers,
-    named_values,
+    named_vectors,
     print_json,
 )
 from .terminal import Bars, Output, hit_json, hits_table, progress_wanted
@@ -53,17 +68,6 @@ class Commands(TyperGroup):
         return result
 
 
-def _positive(most: float) -> Callable[[float], float]:
-    def check(value: float) -> float:
-        if not 0 < value <= most:  # NaN compares false
-            raise typer.BadParameter(
-                f"expected a number above 0, at most {most:,.0f}; got {value:g}"
-            )
-        return value
-
-    return check
-
-
 app = typer.Typer(
     name="catalens",
     cls=Commands,
@@ -72,6 +76,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.command()(add)
+app.command()(update)
+app.command()(delete)
 app.command()(rebuild)
 app.command()(tune)
 app.add_typer(learn)
@@ -79,34 +86,20 @@ app.add_typer(learn)
 
 @app.command()
 def build(
-    catalog: Annotated[
-        str, typer.Argument(help="JSON lines, CSV, TSV, Parquet, or a folder of files.")
-    ],
+    catalog: Catalog,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="INDEX", help="Folder to build.")],
     preset: Annotated[str, typer.Option(help="local, spoken, clip, or a JSON file.")] = "local",
     id: Annotated[str, typer.Option(help="Column of the item's id.")] = "id",
-    text: Annotated[str | None, typer.Option(help="Columns of text: title,description.")] = None,
-    image: Annotated[str | None, typer.Option(help="Columns of picture paths.")] = None,
-    audio: Annotated[str | None, typer.Option(help="Columns of sound paths.")] = None,
-    vector: Annotated[
-        str | None, typer.Option(help="Column of ready-made vectors, or SPACE=COLUMN,...")
-    ] = None,
-    media_root: Annotated[
-        Path | None, typer.Option(help="Folder media paths start from and may not leave.")
-    ] = None,
+    text: TextColumns = None,
+    image: ImageColumns = None,
+    audio: AudioColumns = None,
+    vector: VectorColumns = None,
+    media_root: MediaRoot = None,
     device: Device = "auto",
-    max_megapixels: Annotated[
-        float, typer.Option(help="Largest picture.", callback=_positive(1e6))
-    ] = Limits().max_pixels / 1e6,
-    max_megabytes: Annotated[
-        float, typer.Option(help="Largest media file.", callback=_positive(1e6))
-    ] = Limits().max_bytes / 2**20,
-    max_seconds: Annotated[
-        float, typer.Option(help="Longest sound.", callback=_positive(1e6))
-    ] = Limits().max_seconds,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Stop at the first bad row or input.")
-    ] = False,
+    max_megapixels: MaxMegapixels = MAX_MEGAPIXELS,
+    max_megabytes: MaxMegabytes = MAX_MEGABYTES,
+    max_seconds: MaxSeconds = MAX_SECONDS,
+    strict: Strict = False,
     fusion: Annotated[str | None, typer.Option(help="concat or mean.")] = None,
     missing: Annotated[
         str | None,
@@ -118,24 +111,19 @@ def build(
     json: Json = False,
 ) -> None:
     """Build an index from a catalog dump; run again to resume, or after changes."""
-    limits = Limits(
-        max_pixels=int(max_megapixels * 1e6),
-        max_bytes=int(max_megabytes * 2**20),
-        max_seconds=max_seconds,
-    )
     with Bars() if progress_wanted() else nullcontext() as bars:
         summary = build_index(
             catalog,
             out,
             id=id,
-            text=_columns(text),
-            image=_columns(image),
-            audio=_columns(audio),
-            vector=_vectors(vector),
+            text=named_columns(text),
+            image=named_columns(image),
+            audio=named_columns(audio),
+            vector=named_vectors(vector),
             preset=preset,
             media_root=media_root,
             device=device,
-            limits=limits,
+            limits=limits_of(max_megapixels, max_megabytes, max_seconds),
             strict=strict,
             fusion=fusion,
             missing=missing,
@@ -256,16 +244,6 @@ def main() -> None:
         message = " ".join(str(error).split())
         Console(stderr=True, soft_wrap=True).print(Text(f"error: {message}"))
         sys.exit(error.exit_code)
-
-
-def _columns(given: str | None) -> list[str] | None:
-    return None if given is None else [name.strip() for name in given.split(",") if name.strip()]
-
-
-def _vectors(given: str | None) -> str | dict[str, str] | None:
-    if given is None or "=" not in given:
-        return given
-    return named_values(given.split(","), "SPACE=COLUMN")
 
 
 def _summary_json(summary: BuildSummary) -> dict[str, Any]:

@@ -31,6 +31,8 @@ def describe(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     try:
         with snapshot:
             rejects = list(snapshot.rejects())
+            items = snapshot.count()
+            uncompacted = snapshot.uncompacted()
             fields = snapshot.postings().fields()
     finally:
         store.close()
@@ -39,7 +41,12 @@ def describe(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     rows = sum(1 for reject in rejects if reject["modality"] is None)
     found = {
         "index": str(path),
-        "items": manifest.items,
+        "items": items,
+        "uncompacted": {
+            **uncompacted._asdict(),
+            "generation_rows": manifest.items,
+            "compact_due": uncompacted.is_due(manifest.items),
+        },
         "format": manifest.format,
         "catalens": manifest.catalens,
         "created": manifest.created,
@@ -77,7 +84,7 @@ def describe(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         "bytes_per_item": {
             "codes": manifest.index.code_bytes,
             "derived": round(derived / manifest.items, 1),
-            "store": round(in_store / manifest.items, 1),
+            "store": round(in_store / max(items, 1), 1),
         },
         "fields": fields,
         "rejects": {"rows": rows, "inputs": len(rejects) - rows},
@@ -92,7 +99,7 @@ def describe_tables(found: dict[str, Any]) -> Iterator[Table | Text]:
     recall = ", ".join(f"{name} {value:.3f}" for name, value in found["recall_at_10"].items())
     for name, value in {
         "index": found["index"],
-        "items": f"{found['items']:,}",
+        "items": f"{found['items']:,}{_uncompacted(found['uncompacted'])}",
         "catalog": found["catalog"]["name"],
         "generation": f"{found['generation']} (edition {found['edition']}, {found['created']})",
         "kind": f"{found['kind']} ({found['factory']}), profile {found['profile']}",
@@ -137,6 +144,13 @@ def describe_tables(found: dict[str, Any]) -> Iterator[Table | Text]:
     yield Text("")
     yield spaces
     yield from points_tables(found)
+
+
+def _uncompacted(found: Mapping[str, Any]) -> str:
+    if not (found["fresh"] or found["dead"]):
+        return ""
+    told = f"; {found['fresh']:,} beside the generation, {found['dead']:,} dead in it"
+    return f"{told}: compaction is due" if found["compact_due"] else told
 
 
 def points_json(index: IndexEntry) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Catalog dump in, published index out."""
 
 from .build import BuildSummary, build_index
+from .catalog import read_ids
 from .errors import PolicyError
 from .faiss_index import wants_gpu
 from .generation import Generation, load_manifest
@@ -13,25 +14,31 @@ from .learn import (
     learn_fusion,
 )
 from .learning.weights import WeightReport
+from .live import Chosen, Live
 from .manifest import IndexEntry, Manifest, PointEntry, SpaceEntry
-from .opening import open_latest
+from .opening import open_latest, take_latest
 from .progress import Progress
 from .rebuild import RebuildSummary, rebuild_index
 from .searcher import Selection
+from .snapshot import Snapshot
 from .spaces import kind_of_input
-from .store import Snapshot, Store
+from .store import Store
 from .tune import FusedQueries, TuneReport, tune_generation
 from .verify import VerifyReport, verify_index
+from .writer import CommitSummary, Writer
 
 __all__ = [
     "AlignmentSummary",
     "BuildSummary",
+    "Chosen",
+    "CommitSummary",
     "FusedQueries",
     "FusionSummary",
     "Generation",
     "IndexEntry",
     "IndexLayout",
     "LearnedHead",
+    "Live",
     "Manifest",
     "PointEntry",
     "PolicyError",
@@ -44,13 +51,16 @@ __all__ = [
     "TuneReport",
     "VerifyReport",
     "WeightReport",
+    "Writer",
     "build_index",
     "kind_of_input",
     "learn_alignment",
     "learn_fusion",
     "load_manifest",
     "open_latest",
+    "read_ids",
     "rebuild_index",
+    "take_latest",
     "tune_generation",
     "verify_index",
     "wants_gpu",

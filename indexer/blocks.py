@@ -16,7 +16,7 @@ from .fusion.transform import Floats
 from .missing import IMPUTED, PRESENT
 from .pooling import pooled
 from .recipe import Recipe, Space
-from .store import Inputs, Snapshot
+from .snapshot import Inputs, Snapshot
 
 Bools = NDArray[np.bool_]
 Transforms = Mapping[str, SpaceTransform]
@@ -34,80 +34,41 @@ class _Way:
     strength: float
 
 
-class BlockSource:
-    """The blocks of an edition's items, made from the embeddings that its store has.
-
-    `recipe` is the recipe without the spaces that no item fills.
-    """
+class Blocks:
+    """The blocks of items, made from the embeddings that a store has; all that a snapshot knows
+    may be asked."""
 
     def __init__(self, snapshot: Snapshot, recipe: Recipe) -> None:
         self._snapshot = snapshot
-        masks = np.fromiter((i.mask for _, i in snapshot.scan_inputs()), dtype=np.uint64)
-        self._n = len(masks)
-        self._has = {
-            space.name: (masks >> np.uint64(space.bit)) & np.uint64(1) == 1
-            for space in recipe.spaces
-        }
-        filled = tuple(space for space in recipe.spaces if self._has[space.name].any())
-        names = {space.name for space in filled}
-        self.recipe = replace(
-            recipe,
-            spaces=tuple(
-                replace(
-                    space,
-                    heads={m: reach for m, reach in space.heads.items() if reach.source in names},
-                )
-                for space in filled
-            ),
-        )
-        self._spaces = {space.name: space for space in self.recipe.spaces}
+        self.recipe = recipe
+        self._spaces = {space.name: space for space in recipe.spaces}
         self._ways: dict[str, list[_Way]] | None = None
-
-    def __len__(self) -> int:
-        return self._n
-
-    def fit(self, space: Space) -> SpaceTransform:
-        """The transform of a space, fitted on a sample of its items."""
-        rows = self._sampled(np.flatnonzero(self._has[space.name]))
-        inputs = self._snapshot.inputs(rows.tolist())
-        samples = {space.spec.item: self._own(space, space.spec.item, inputs)[0]}
-        for modality in space.fingerprints:
-            if modality != space.spec.item:
-                # Only the first items went through the towers that queries use.
-                x, found = self._own(space, modality, self._first())
-                samples[modality] = x[found] if found.any() else samples[space.spec.item]
-        compare = "centred" if is_centred(space.spec, self.recipe.fusion) else "cosine"
-        transform = SpaceTransform.fit(samples, space.spec.model_copy(update={"compare": compare}))
-        # What a head gives is centred already.
-        origin = np.zeros_like(transform.means[space.spec.item])
-        return replace(transform, means={**transform.means, **dict.fromkeys(space.heads, origin)})
-
-    def sample(self, transforms: Transforms) -> dict[str, Floats]:
-        """Blocks (n, d_s) of a sample of all items, zero rows where missing."""
-        rows = self._sampled(np.arange(self._n))
-        return self.real(transforms, self._snapshot.inputs(rows.tolist()))
 
     def real(self, transforms: Transforms, items: Sequence[Inputs]) -> dict[str, Floats]:
         """The blocks (m, d_s) that items have, zero rows where missing."""
         return self._real(transforms, items)[0]
 
     def take(
-        self, transforms: Transforms, items: Sequence[Inputs], first: int
+        self, transforms: Transforms, items: Sequence[tuple[int, Inputs]]
     ) -> tuple[dict[str, Floats], NDArray[np.uint8]]:
-        """The blocks of the items from position `first` on, and the state of each block.
+        """The blocks of items, given with their rows, and the state of each block.
 
         Returns:
             float32 (m, d_s) per space, zero rows where missing; uint8 (m, S).
+
+        Raises:
+            CorruptIndexError: an item's mask names a block for which there is no embedding.
         """
-        blocks, found = self._real(transforms, items)
+        inputs = [one for _, one in items]
+        blocks, found = self._real(transforms, inputs)
         states = np.zeros((len(items), len(blocks)), dtype=np.uint8)
         for column, (name, here) in enumerate(found.items()):
-            self._check(name, here, first)
+            self._check(name, here, items)
             states[here, column] = PRESENT
         if self.recipe.missing == "impute":
             for column, name in enumerate(blocks):
                 holes = np.flatnonzero(states[:, column] != PRESENT)
-                filled, which = self.imputed(transforms, name, [items[i] for i in holes.tolist()])
+                filled, which = self.imputed(transforms, name, [inputs[i] for i in holes.tolist()])
                 blocks[name][holes[which]] = filled[which]
                 states[holes[which], column] = IMPUTED
         return blocks, states
@@ -190,18 +151,79 @@ class BlockSource:
     def _first(self) -> list[Inputs]:
         return [i for _, i in islice(self._snapshot.scan_inputs(), QUERY_TOWER_SAMPLE)]
 
+    def _check(self, space: str, found: Bools, items: Sequence[tuple[int, Inputs]]) -> None:
+        """Each item whose record says it has a block must have its embedding in the store."""
+        if found.all():
+            return
+        bit = self._spaces[space].bit
+        for here, (row, inputs) in zip(found.tolist(), items, strict=True):
+            if inputs.mask >> bit & 1 and not here:
+                raise CorruptIndexError(
+                    "store",
+                    expected=f"an embedding in space {space!r} for row {row}",
+                    got="none",
+                    remedy="Build the index again from the catalog: what is lost is encoded again.",
+                )
+
+
+class BlockSource(Blocks):
+    """The blocks of all items of an edition, and what is fitted on them.
+
+    `recipe` is the recipe without the spaces that no item fills, but that of a learned fusion,
+    which keeps what it was learned with.
+    """
+
+    def __init__(self, snapshot: Snapshot, recipe: Recipe) -> None:
+        rows, masks = [], []
+        for row, inputs in snapshot.scan_inputs():
+            rows.append(row)
+            masks.append(inputs.mask)
+        self._rows = np.array(rows, dtype=np.int64)
+        bits = np.array(masks, dtype=np.uint64)
+        self._having = {
+            space.name: self._rows[(bits >> np.uint64(space.bit)) & np.uint64(1) == 1]
+            for space in recipe.spaces
+        }
+        filled = tuple(
+            space
+            for space in recipe.spaces
+            if len(self._having[space.name]) or recipe.learned is not None
+        )
+        names = {space.name for space in filled}
+        spaces = tuple(
+            replace(
+                space,
+                heads={m: reach for m, reach in space.heads.items() if reach.source in names},
+            )
+            for space in filled
+        )
+        super().__init__(snapshot, replace(recipe, spaces=spaces))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def fit(self, space: Space) -> SpaceTransform:
+        """The transform of a space, fitted on a sample of its items."""
+        rows = self._sampled(self._having[space.name])
+        inputs = self._snapshot.inputs(rows.tolist())
+        samples = {space.spec.item: self._own(space, space.spec.item, inputs)[0]}
+        for modality in space.fingerprints:
+            if modality != space.spec.item:
+                # Only the first items went through the towers that queries use.
+                x, found = self._own(space, modality, self._first())
+                samples[modality] = x[found] if found.any() else samples[space.spec.item]
+        compare = "centred" if is_centred(space.spec, self.recipe.fusion) else "cosine"
+        transform = SpaceTransform.fit(samples, space.spec.model_copy(update={"compare": compare}))
+        # What a head gives is centred already.
+        origin = np.zeros_like(transform.means[space.spec.item])
+        return replace(transform, means={**transform.means, **dict.fromkeys(space.heads, origin)})
+
+    def sample(self, transforms: Transforms) -> dict[str, Floats]:
+        """Blocks (n, d_s) of a sample of all items, zero rows where missing."""
+        rows = self._sampled(self._rows)
+        return self.real(transforms, self._snapshot.inputs(rows.tolist()))
+
     def _sampled(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         if len(rows) <= _FIT_ROWS:
             return rows
         return np.sort(np.random.default_rng(0).choice(rows, _FIT_ROWS, replace=False))
-
-    def _check(self, space: str, found: Bools, first: int) -> None:
-        """Each item whose record says it has a block must have its embedding in the store."""
-        lost = np.flatnonzero(self._has[space][first : first + len(found)] & ~found)
-        if len(lost):
-            raise CorruptIndexError(
-                "store",
-                expected=f"an embedding in space {space!r} for row {first + lost[0]}",
-                got="none",
-                remedy="Build the index again from the catalog: what is lost is encoded again.",
-            )

@@ -24,6 +24,7 @@ from .errors import (
     UnsupportedFormatError,
 )
 from .faiss_index import wants_gpu
+from .fill import EditionFiller
 from .items import Item, Reject
 from .layout import IndexLayout
 from .lock import writer_lock
@@ -35,8 +36,9 @@ from .publish import publish
 from .rebuild import read_recipe, unbuildable
 from .recipe import UNLEARNED, Recipe, Space
 from .row_codecs import check_row_type
+from .snapshot import Current, Snapshot
 from .spaces import Reach, peek, reaches, specs_for
-from .store import Current, Snapshot, Store
+from .store import Store
 
 
 @dataclass(frozen=True)
@@ -140,13 +142,7 @@ def build_index(
         check_row_type(rows)
     if fusion is not None and fusion not in UNLEARNED:
         raise unbuildable(fusion)
-    columns = Columns(
-        id=id,
-        text=_names(text),
-        image=_names(image),
-        audio=_names(audio),
-        vector={"vector": vector} if isinstance(vector, str) else dict(vector or {}),
-    )
+    columns = Columns.named(id=id, text=text, image=image, audio=audio, vector=vector)
     chosen = load_preset(preset)
     opened = open_catalog(catalog, columns=columns, media_root=_path(media_root))
     limits = limits or Limits()
@@ -201,15 +197,15 @@ class _Build:
             edition = store.begin_edition()
             encoder = ItemEncoder(
                 store,
-                edition,
-                specs,
+                recipe.spaces,
                 ways,
                 self._limits,
                 strict=choices.strict,
                 impute=recipe.missing == "impute",
             )
-            self._encode(encoder, chain(first, items))
-            if encoder.counts.items == 0:
+            filler = EditionFiller(store, edition, encoder)
+            self._fill(filler, chain(first, items))
+            if filler.items == 0:
                 raise self._nothing(store, edition)
             if before is not None:
                 # Which spaces there are shows when all items have been read.
@@ -261,9 +257,9 @@ class _Build:
         except (CorruptIndexError, UnsupportedFormatError) as error:
             return None, [f"what the index had learned, if anything, could not be read: {error}"]
 
-    def _encode(self, encoder: ItemEncoder, items: Iterator[Item | Reject]) -> None:
+    def _fill(self, filler: EditionFiller, items: Iterator[Item | Reject]) -> None:
         self._progress.start("encode", self._catalog.rows)
-        for done in encoder.run(items, workers=max(2, usable_cores())):
+        for done in filler.run(items, workers=max(2, usable_cores())):
             self._progress.advance(done)
         self._progress.finish()
 
@@ -288,7 +284,7 @@ class _Build:
             rejects = tuple(Reject.from_dict(r) for r in islice(snapshot.rejects(), 10))
         return BuildSummary(
             path=self._layout.root,
-            items=counts.items,
+            items=derived.items,
             inputs=counts.inputs,
             encoded={m: counts.encoded.get(m, 0) for m in counts.inputs},
             rejected_rows=counts.rejected_rows,
@@ -313,12 +309,6 @@ class _Build:
                 "vector": dict(columns.vector),
             },
         )
-
-
-def _names(given: str | Sequence[str] | None) -> tuple[str, ...] | None:
-    if given is None:
-        return None
-    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def _path(given: str | Path | None) -> Path | None:

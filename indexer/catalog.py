@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
-from .catalog_errors import EmptyCatalogError, InvalidColumnsError, UnreadableCatalogError
+from .catalog_errors import (
+    EmptyCatalogError,
+    InvalidColumnsError,
+    RejectedRowError,
+    UnreadableCatalogError,
+)
 from .columns import Columns
 from .csv_reader import CsvReader
 from .folder_reader import FOLDER_COLUMNS, FolderReader
 from .items import Item, Reject
 from .readers import JsonLinesReader, MemoryReader, Row, RowReader
-from .row_parser import RowParser
+from .row_parser import RowParser, item_id
 
 SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 
@@ -61,7 +66,11 @@ class Catalog:
 
 
 def open_catalog(
-    source: Source, columns: Columns | None = None, media_root: str | Path | None = None
+    source: Source,
+    columns: Columns | None = None,
+    media_root: str | Path | None = None,
+    *,
+    optional: Collection[str] = (),
 ) -> Catalog:
     """Open a catalog dump.
 
@@ -71,6 +80,7 @@ def open_catalog(
         columns: which column holds what; conventional names by default, see `Columns`.
         media_root: folder that media paths are relative to and must not leave. By default the
             dump's own; the current directory for an iterable.
+        optional: columns that the dump need not have; see `Columns.resolve`.
 
     Raises:
         UnreadableCatalogError: no such file, an unknown format, damage, or no such media root.
@@ -88,7 +98,7 @@ def open_catalog(
         name, home = type(source).__name__, Path()
         reader = _memory_reader(source)
     root = _resolved(Path(media_root) if media_root is not None else home)
-    resolved = (columns or Columns()).resolve(_seen(reader, name))
+    resolved = (columns or Columns()).resolve(_seen(reader, name), optional=optional)
     parser = RowParser(resolved, root)
 
     def read() -> Iterator[Item | Reject]:
@@ -96,6 +106,28 @@ def open_catalog(
             yield parser.parse(reader.typed(row, resolved)) if isinstance(row, Row) else row
 
     return Catalog(name, resolved, root, read, reader.count)
+
+
+def read_ids(source: str | Path, column: str) -> Iterator[str]:
+    """Read the ids of a dump, and nothing else of it.
+
+    Args:
+        source: a file as `open_catalog` takes them.
+        column: of the ids.
+
+    Raises:
+        UnreadableCatalogError: no such file, an unknown format, or damage.
+        RejectedRowError: a row that does not read, or has no id.
+    """
+    for row in _file_reader(Path(source)).rows():
+        if isinstance(row, Reject):
+            raise RejectedRowError(
+                f"row {row.line}",
+                expected="a row that reads",
+                got=row.reason,
+                remedy="Mend it, or leave it out.",
+            )
+        yield item_id(row.values.get(column))
 
 
 def _open_folder(path: Path, columns: Columns | None, media_root: str | Path | None) -> Catalog:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 
@@ -64,18 +64,51 @@ class Columns:
                 remedy="Name each once.",
             )
 
-    def resolve(self, seen: Collection[str]) -> Columns:
+    @classmethod
+    def named(
+        cls,
+        *,
+        id: str,
+        text: str | Sequence[str] | None,
+        image: str | Sequence[str] | None,
+        audio: str | Sequence[str] | None,
+        vector: str | Mapping[str, str] | None,
+    ) -> Columns:
+        """The mapping that a user names: one column or several, one space of vectors or several."""
+        return cls(
+            id=id,
+            text=_names(text),
+            image=_names(image),
+            audio=_names(audio),
+            vector={"vector": vector} if isinstance(vector, str) else dict(vector or {}),
+        )
+
+    @property
+    def of_inputs(self) -> tuple[str, ...]:
+        """All columns that are named for a modality."""
+        return (
+            *(self.text or ()),
+            *(self.image or ()),
+            *(self.audio or ()),
+            *self.vector.values(),
+        )
+
+    def resolve(self, seen: Collection[str], *, optional: Collection[str] = ()) -> Columns:
         """Return the mapping with every None replaced by the conventional names that were seen.
 
         Args:
             seen: the columns of the first rows. Empty when none of these rows could be read: then
                 the mapping is taken at its word, with all conventional names.
+            optional: columns that need not be seen, as an index remembers those of a dump that had
+                more of them; one column of inputs must be.
 
         Raises:
             InvalidColumnsError: a column named here was not seen, or no modality is left.
         """
         if seen:
-            self._check(seen)
+            given = self.of_inputs
+            needed = [name for name in given if name in seen or name not in optional]
+            _check((self.id, *(needed or given)), self.id, seen)
         found = {
             modality: tuple(
                 name
@@ -101,19 +134,25 @@ class Columns:
         taken = (*given, *self.vector.values(), *(() if modality == "text" else (self.id,)))
         return name in taken
 
-    def _check(self, seen: Collection[str]) -> None:
-        given = (*(self.text or ()), *(self.image or ()), *(self.audio or ()))
-        for name in (self.id, *given, *self.vector.values()):
-            if name not in seen:
-                near = get_close_matches(name, seen, n=1)
-                hint = f"Did you mean {near[0]!r}? " if near else ""
-                role = "id column" if name == self.id else "column"
-                raise InvalidColumnsError(
-                    f"{role} {name!r}",
-                    expected="a column of the dump",
-                    got=f"a dump with {listed(seen)}",
-                    remedy=f"{hint}Name a column that is there.",
-                )
+
+def _names(given: str | Sequence[str] | None) -> tuple[str, ...] | None:
+    if given is None:
+        return None
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _check(names: Iterable[str], identity: str, seen: Collection[str]) -> None:
+    for name in names:
+        if name not in seen:
+            near = get_close_matches(name, seen, n=1)
+            hint = f"Did you mean {near[0]!r}? " if near else ""
+            role = "id column" if name == identity else "column"
+            raise InvalidColumnsError(
+                f"{role} {name!r}",
+                expected="a column of the dump",
+                got=f"a dump with {listed(seen)}",
+                remedy=f"{hint}Name a column that is there.",
+            )
 
 
 def listed(names: Iterable[str]) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +11,8 @@ from numpy.typing import NDArray
 from .blocks import BlockSource
 from .calibrate import calibrate, scan_recall
 from .durable import sync_folder, write_file
+from .encode import chunks
+from .errors import EmptyIndexError
 from .faiss_index import FaissIndex
 from .fusion import ConcatFusion, Fusion, MeanFusion, SpaceTransform, dump_fusion
 from .heads import dump_heads
@@ -26,7 +26,7 @@ from .recipe import Recipe, space_entry
 from .row_codecs import Int8
 from .rows import Rows, RowWriter
 from .searcher import Searcher
-from .store import Inputs, Snapshot
+from .snapshot import Snapshot
 
 Floats = NDArray[np.float32]
 
@@ -57,7 +57,18 @@ class Deriver:
         self._recipe = self._blocks.recipe
 
     def write(self, folder: GenerationLayout, *, gpu: bool) -> Derived:
-        """Write all derived files into a fresh folder, synced."""
+        """Write all derived files into a fresh folder, synced.
+
+        Raises:
+            EmptyIndexError: there is no item.
+        """
+        if self._n == 0:
+            raise EmptyIndexError(
+                "index",
+                expected="at least one item to derive a generation from",
+                got="none: all were deleted",
+                remedy="Add some first.",
+            )
         if folder.root.exists():
             shutil.rmtree(folder.root)
         folder.root.mkdir(parents=True)
@@ -117,11 +128,10 @@ class Deriver:
         with RowWriter(
             folder.path(folder.ROWS), folder.path(folder.ROW_CHECKSUMS), fusion.dimension
         ) as writer:
-            for chunk in _chunks(self._snapshot.scan_inputs()):
+            for chunk in chunks(self._snapshot.scan_inputs(), _CHUNK):
                 here = slice(done, done + len(chunk))
                 numbers[here] = [row for row, _ in chunk]
-                items = [item for _, item in chunk]
-                blocks, states[here] = self._blocks.take(fusion.transforms, items, first=done)
+                blocks, states[here] = self._blocks.take(fusion.transforms, chunk)
                 writer.write(fusion.fuse_items(blocks))
                 done += len(chunk)
                 self._progress.advance(len(chunk))
@@ -198,11 +208,6 @@ class Deriver:
         steps = codec.steps.astype("<f4").tobytes()
         files[folder.ROW_STEPS] = _entry(write_file(folder.path(folder.ROW_STEPS), steps))
         return Rows(rounded, checksums, rows.dimension, codec)
-
-
-def _chunks(items: Iterator[tuple[int, Inputs]]) -> Iterator[list[tuple[int, Inputs]]]:
-    while chunk := list(islice(items, _CHUNK)):
-        yield chunk
 
 
 def _entry(written: tuple[int, str]) -> FileEntry:

@@ -1,6 +1,6 @@
-"""Items in, records and embeddings out: decoding in threads while the model works.
+"""Items in, embeddings and hashes out: decoding in threads while the model works.
 
-What was encoded before, in this build or any earlier one, is found by (encoder fingerprint,
+What was encoded before, now or by any earlier build or writer, is found by (encoder fingerprint,
 SHA-256 of the input) and not encoded again.
 """
 
@@ -9,21 +9,28 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
-from encoders import Encoder, Limits, SpaceSpec, encode_all
+import numpy as np
+from numpy.typing import NDArray
+
+from encoders import Encoder, Limits, encode_all
 from encoders.errors import MediaError
 
 from .catalog_errors import RejectedRowError
 from .items import Input, Item, Reject
+from .recipe import Space
+from .snapshot import FINGERPRINT_BYTES, Inputs, embedding_key
 from .spaces import Reach, kind_of_input
-from .store import FINGERPRINT_BYTES, Batch, Inputs, Record, Store, embedding_key
+from .store import Store
 
-# Items per commit: what an interrupted build encodes again at most, and a step of the progress
+T = TypeVar("T")
+
+# Items per batch: what an interrupted build encodes again at most, and a step of the progress
 # bar. Sized to take about `_BATCH_SECONDS`, which large texts and small machines need small.
 _FIRST_BATCH = 64
 _MAX_BATCH = 2048
@@ -38,13 +45,37 @@ QUERY_TOWER_SAMPLE = 512
 
 @dataclass
 class Counts:
-    """What a build did, for its summary."""
+    """What was done with the rows of a catalog, for a summary."""
 
-    items: int = 0
     inputs: dict[str, int] = field(default_factory=dict)
     encoded: dict[str, int] = field(default_factory=dict)
     rejected_rows: int = 0
     rejected_inputs: int = 0
+
+    def add(self, other: Counts) -> None:
+        """Count what another counted as well."""
+        for mine, others in ((self.inputs, other.inputs), (self.encoded, other.encoded)):
+            for modality, count in others.items():
+                mine[modality] = mine.get(modality, 0) + count
+        self.rejected_rows += other.rejected_rows
+        self.rejected_inputs += other.rejected_inputs
+
+
+class Encoded(NamedTuple):
+    """An item all of whose inputs have embeddings, stored or not saved yet."""
+
+    id: str
+    metadata: dict[str, Any]
+    inputs: Inputs
+
+
+@dataclass
+class EncodedBatch:
+    """Some rows of a catalog, encoded: `seen` of them, those rejected included."""
+
+    seen: int
+    items: list[Encoded] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
 
 
 @dataclass
@@ -55,7 +86,7 @@ class _Task:
 
 
 @dataclass
-class _Loaded:
+class Loaded:
     """An item with its inputs read, hashed and, where not known yet, decoded."""
 
     item: Item
@@ -65,46 +96,71 @@ class _Loaded:
 
 
 class ItemEncoder:
-    """Encodes the items of one edition and commits them batch by batch."""
+    """Encodes items batch by batch.
+
+    Args:
+        store: asked which embeddings are there.
+        spaces: of the index; their bits make an item's mask.
+        reaches: the ways into them.
+        limits: bounds on media.
+        strict: whether the first bad row or input is an error.
+        impute: whether other ways into a space are wanted where an item lacks its own.
+        sampled: so many rows from the start also go through the towers that queries use.
+        unsaved: embeddings that were encoded and are not in the store yet; whoever saves them
+            takes them out.
+    """
 
     def __init__(
         self,
         store: Store,
-        edition: int,
-        specs: list[SpaceSpec],
-        reaches: list[Reach],
+        spaces: Sequence[Space],
+        reaches: Sequence[Reach],
         limits: Limits,
         *,
         strict: bool,
         impute: bool = False,
+        sampled: int = QUERY_TOWER_SAMPLE,
+        unsaved: dict[bytes, NDArray[np.float32]] | None = None,
     ) -> None:
         self._store = store
-        self._edition = edition
-        self._specs = specs
-        self._fill = {s.name: s.item for s in specs}
+        self._spaces = spaces
+        self._fill = {space.name: space.spec.item for space in spaces}
         self._reaches = reaches
         self._limits = limits
         self._strict = strict
         self._impute = impute
+        self._sampled = sampled
+        self.unsaved = {} if unsaved is None else unsaved
         self.counts = Counts()
 
-    def run(self, items: Iterable[Item | Reject], workers: int) -> Iterator[int]:
-        """Encode and commit everything; yields the number of rows dealt with, step by step."""
-        loaded = _ahead(self._load_chunk, _chunks(items, _CHUNK_ITEMS), workers)
+    def run(
+        self,
+        items: Iterable[Item | Reject],
+        workers: int,
+        admit: Callable[[list[Loaded | Reject]], list[Loaded | Reject]] | None = None,
+    ) -> Iterator[EncodedBatch]:
+        """Encode everything, a batch at a time, sized by the time that the last one took, with
+        what was done with it.
+
+        Args:
+            items: rows of a catalog.
+            workers: threads that read and decode.
+            admit: told of each batch before it is encoded; returns what is to be.
+        """
+        loaded = _ahead(self._load_chunk, chunks(items, _CHUNK_ITEMS), workers)
         flat = (entry for chunk in loaded for entry in chunk)
         size = _FIRST_BATCH
         while entries := list(islice(flat, size)):
             started = time.monotonic()
-            self._commit(entries)
-            yield len(entries)
+            yield self._batch(len(entries), admit(entries) if admit else entries)
             fitting = size * _BATCH_SECONDS / max(time.monotonic() - started, 1e-3)
             size = int(min(max(fitting, size / 2, _FIRST_BATCH), size * 2, _MAX_BATCH))
 
-    def _load_chunk(self, chunk: list[Item | Reject]) -> list[_Loaded | Reject]:
+    def _load_chunk(self, chunk: list[Item | Reject]) -> list[Loaded | Reject]:
         return [entry if isinstance(entry, Reject) else self._load(entry) for entry in chunk]
 
-    def _load(self, item: Item) -> _Loaded:
-        loaded = _Loaded(item, {}, {}, list(item.rejects))
+    def _load(self, item: Item) -> Loaded:
+        loaded = Loaded(item, {}, {}, list(item.rejects))
         for modality, inputs in item.inputs.items():
             for given in inputs:
                 try:
@@ -136,55 +192,37 @@ class ItemEncoder:
         fill = self._fill[reach.space]
         return (
             fill == reach.modality
-            or item.line <= QUERY_TOWER_SAMPLE
+            or item.line <= self._sampled
             or (self._impute and not item.inputs.get(fill))
         )
 
-    def _commit(self, entries: list[_Loaded | Reject]) -> None:
-        batch = Batch()
-        with self._store.view() as view:
-            fresh = self._unique(entries, view)
+    def _batch(self, seen: int, entries: list[Loaded | Reject]) -> EncodedBatch:
+        batch = EncodedBatch(seen)
         tasks: dict[bytes, _Task] = {}
-        for entry in fresh:
-            if isinstance(entry, _Loaded):
+        for entry in entries:
+            if isinstance(entry, Loaded):
                 tasks.update(entry.tasks)
-        # A picture that many items share may have been committed since this one was decoded.
-        tasks = {key: tasks[key] for key in self._store.missing_embeddings(tasks)}
-        batch.embeddings.update(_encode(tasks))
+        # A picture that many items share may have been encoded since this one was decoded.
+        tasks = {
+            key: tasks[key]
+            for key in self._store.missing_embeddings(tasks)
+            if key not in self.unsaved
+        }
+        self.unsaved.update(_encode(tasks))
         self._count_encoded(tasks)
-        for entry in fresh:
+        for entry in entries:
             if isinstance(entry, Reject):
                 self._reject(batch, entry)
             else:
                 self._add(batch, entry)
-        self._store.commit(self._edition, batch)
+        return batch
 
-    def _unique(self, entries: list[_Loaded | Reject], view: Any) -> list[_Loaded | Reject]:
-        """Turn items whose id was seen before, here or in an earlier batch, into rejects."""
-        seen: set[str] = set()
-        found: list[_Loaded | Reject] = []
-        for entry in entries:
-            if isinstance(entry, _Loaded):
-                item = entry.item
-                if item.id in seen or view.get(f"ids.{self._edition}", item.id.encode()):
-                    error = RejectedRowError(
-                        f"row {item.line}",
-                        expected="an id that no earlier row has",
-                        got=f"{item.id!r} again",
-                        remedy="Remove one of the rows, or map --id to a column of unique values.",
-                    )
-                    found.append(Reject.from_error(error, line=item.line, id=item.id))
-                    continue
-                seen.add(item.id)
-            found.append(entry)
-        return found
-
-    def _add(self, batch: Batch, loaded: _Loaded) -> None:
+    def _add(self, batch: EncodedBatch, loaded: Loaded) -> None:
         for reject in loaded.rejects:
             self._reject(batch, reject)
         mask = 0
-        for number, spec in enumerate(self._specs):
-            mask |= bool(loaded.hashes.get(spec.item)) << number
+        for space in self._spaces:
+            mask |= bool(loaded.hashes.get(space.spec.item)) << space.bit
         item = loaded.item
         if not mask:
             error = RejectedRowError(
@@ -195,14 +233,12 @@ class ItemEncoder:
             )
             self._reject(batch, Reject.from_error(error, line=item.line, id=item.id))
             return
-        row = self.counts.items
-        self.counts.items += 1
         inputs = Inputs(
             {m: [digest for digest, _ in found] for m, found in loaded.hashes.items()},
             {m: [source for _, source in found] for m, found in loaded.hashes.items()},
             mask,
         )
-        batch.items.append((row, Record(item.id, item.metadata), inputs))
+        batch.items.append(Encoded(item.id, item.metadata, inputs))
         for modality, found in inputs.hashes.items():
             kind = kind_of_input(modality)
             self.counts.inputs[kind] = self.counts.inputs.get(kind, 0) + len(found)
@@ -213,19 +249,19 @@ class ItemEncoder:
         for modality, _ in contents:
             self.counts.encoded[modality] = self.counts.encoded.get(modality, 0) + 1
 
-    def _reject(self, batch: Batch, reject: Reject) -> None:
+    def _reject(self, batch: EncodedBatch, reject: Reject) -> None:
         if self._strict:
             raise RejectedRowError(
                 f"row {reject.line}",
                 expected="every row and input usable, as --strict asks",
                 got=reject.reason,
-                remedy="Mend it, or build without --strict.",
+                remedy="Mend it, or leave out --strict.",
             )
         if reject.modality is None:
             self.counts.rejected_rows += 1
         else:
             self.counts.rejected_inputs += 1
-        batch.rejects.append(reject.to_dict())
+        batch.rejects.append(reject)
 
 
 def _lost(item: Item, modality: str, given: Input, error: MediaError) -> Reject:
@@ -245,7 +281,8 @@ def _encode(tasks: dict[bytes, _Task]) -> Iterator[tuple[bytes, Any]]:
         yield from zip(keys, vectors, strict=True)
 
 
-def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Cut into lists of so many; the last may be shorter."""
     iterator = iter(items)
     while chunk := list(islice(iterator, size)):
         yield chunk

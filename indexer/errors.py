@@ -22,6 +22,14 @@ CatalensError
 │   ├── TargetError              a recall to tune for that is not above 0, or above 1
 │   ├── UnknownSpaceError        a space that the index does not have
 │   └── DefaultWeightError       a default weight that is no positive number up to 1000
+├── WriteError
+│   ├── UnknownIdError           an update or a delete of an item that is not there
+│   ├── ExistingIdError          an item to add that is there already
+│   ├── DuplicateIdError         an id twice in one batch
+│   ├── VectorDimensionError     a ready-made vector of another dimension than the index's
+│   ├── EmptyIndexError          nothing is left to derive a generation from
+│   └── WriterClosedError
+├── FingerprintMismatchError     the encoder here is not the one the index was built with
 ├── LearningError                see learning/errors.py
 └── CatalogError                 see catalog_errors.py
 """
@@ -117,3 +125,35 @@ class UnknownSpaceError(RebuildError):
 
 class DefaultWeightError(RebuildError):
     """A default weight that is no positive number up to 1000."""
+
+
+class WriteError(CatalensError):
+    """Items cannot be added, updated or deleted as asked; nothing of the call was kept."""
+
+
+class UnknownIdError(WriteError):
+    """An update or a delete of an item that is not there."""
+
+
+class ExistingIdError(WriteError):
+    """An item to add that is there already."""
+
+
+class DuplicateIdError(WriteError):
+    """An id twice in one batch."""
+
+
+class VectorDimensionError(WriteError):
+    """A ready-made vector of another dimension than those of the index."""
+
+
+class EmptyIndexError(WriteError):
+    """No item is left to derive a generation from."""
+
+
+class WriterClosedError(WriteError):
+    """The writer was closed."""
+
+
+class FingerprintMismatchError(CatalensError):
+    """The encoder on this machine is not the one the index was built with."""

@@ -19,7 +19,7 @@ from .plan import Plan
 from .row_codecs import FLOAT16, Int8, RowCodec
 from .rows import Rows
 from .searcher import OperatingPoint, Searcher
-from .store import Current
+from .snapshot import Current
 
 
 class Generation:

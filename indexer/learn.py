@@ -24,8 +24,8 @@ from .missing import check_policy
 from .progress import Progress, Silent
 from .rebuild import Opened, opened_for_writing
 from .recipe import Recipe, Space
+from .snapshot import Inputs, embedding_key
 from .spaces import kind_of_input
-from .store import Inputs, embedding_key
 
 # What is imputed counts less than what is there, whatever was measured.
 _MOST_STRENGTH = 0.95

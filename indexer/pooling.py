@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .fusion import unit_rows
 from .fusion.transform import Floats
-from .store import Inputs, Snapshot, embedding_key
+from .snapshot import Inputs, Snapshot, embedding_key
 
 
 def embeddings_of(

@@ -48,21 +48,48 @@ def _field_key(name: str) -> bytes:
     return hashlib.blake2b(name.encode(), digest_size=16).digest()
 
 
-def merge(transaction: WriteTransaction, edition: int, posted: Posted) -> None:
-    """Add a batch's postings to those of an edition."""
-    for key, rows in posted.values.items():
-        known = transaction.get(f"postings.{edition}", key)
-        merged = rows if known is None else rows | BitMap.deserialize(known)
-        transaction.put(f"postings.{edition}", key, merged.serialize())
-    for name, rows in posted.fields.items():
-        known = transaction.get(f"fields.{edition}", _field_key(name))
-        merged = rows if known is None else rows | _split(known)[1]
+_NOTHING = Posted()
+
+
+def merge(
+    transaction: WriteTransaction, edition: int, posted: Posted, gone: Posted = _NOTHING
+) -> None:
+    """Take what is gone out of the postings of an edition, then add what is posted.
+
+    What is in both stays, and a value or field that no row is left of leaves nothing behind.
+    """
+    values, fields = f"postings.{edition}", f"fields.{edition}"
+    for key in posted.values.keys() | gone.values.keys():
+        known = transaction.get(values, key)
+        before = BitMap() if known is None else _bitmap(known)
+        after = _merged(before, posted.values.get(key), gone.values.get(key))
+        _put(transaction, values, key, before, after, b"")
+    for name in posted.fields.keys() | gone.fields.keys():
+        known = transaction.get(fields, _field_key(name))
+        before = BitMap() if known is None else _split(known)[1]
+        after = _merged(before, posted.fields.get(name), gone.fields.get(name))
         encoded = name.encode()
-        transaction.put(
-            f"fields.{edition}",
-            _field_key(name),
-            _NAME.pack(len(encoded)) + encoded + merged.serialize(),
-        )
+        head = _NAME.pack(len(encoded)) + encoded
+        _put(transaction, fields, _field_key(name), before, after, head)
+
+
+def _merged(before: BitMap, added: BitMap | None, gone: BitMap | None) -> BitMap:
+    left = before if gone is None else before - gone
+    return left if added is None else left | added
+
+
+def _put(
+    transaction: WriteTransaction,
+    database: str,
+    key: bytes,
+    before: BitMap,
+    after: BitMap,
+    head: bytes,
+) -> None:
+    if not after:
+        transaction.delete(database, key)
+    elif after != before:
+        transaction.put(database, key, head + after.serialize())
 
 
 def _split(value: bytes) -> tuple[str, BitMap]:
@@ -85,18 +112,20 @@ class StoredPostings:
         view: ReadTransaction,
         edition: int,
         metadata: Callable[[Iterable[int]], Iterable[dict[str, Any]]],
+        next_row: int,
     ) -> None:
         self._view = view
         self._edition = edition
         self._metadata = metadata
+        self._next_row = next_row
 
     def fields(self) -> list[str]:
         """Names of all fields that can be filtered on, sorted."""
         return sorted(_split(value)[0] for _, value in self._view.scan(f"fields.{self._edition}"))
 
     def all_rows(self) -> BitMap:
-        """Every row of the edition; rows are numbered without gaps by a build."""
-        return BitMap(range(self._view.count(f"records.{self._edition}")))
+        """Every row that the edition ever had: whoever asks knows which of them live."""
+        return BitMap(range(self._next_row))
 
     def having(self, field: str) -> BitMap:
         """Rows that have the field."""

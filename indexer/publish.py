@@ -12,7 +12,8 @@ from .layout import FORMAT, GenerationLayout, IndexLayout
 from .manifest import IndexEntry, Manifest
 from .progress import Progress
 from .recipe import Recipe
-from .store import Current, Snapshot, Store
+from .snapshot import Current, Snapshot
+from .store import Store
 
 
 def publish(
@@ -31,7 +32,7 @@ def publish(
     number, unfinished = _next(layout)
     with Snapshot(store.view(), Current(edition, number, "")) as snapshot:
         derived = Deriver(snapshot, recipe, progress).write(unfinished, gpu=gpu)
-    _name(layout, store, unfinished, _manifest(edition, number, derived))
+    _name(layout, store, unfinished, _manifest(edition, number, derived), folds=True)
     return derived
 
 
@@ -48,7 +49,7 @@ def publish_tuned(layout: IndexLayout, store: Store, manifest: Manifest, index: 
     for name in manifest.files:
         link_file(layout.generation(manifest.generation).path(name), unfinished.path(name))
     changed = {"generation": number, "created": _now(), "index": index}
-    _name(layout, store, unfinished, manifest.model_copy(update=changed))
+    _name(layout, store, unfinished, manifest.model_copy(update=changed), folds=False)
 
 
 def _next(layout: IndexLayout) -> tuple[int, GenerationLayout]:
@@ -58,14 +59,19 @@ def _next(layout: IndexLayout) -> tuple[int, GenerationLayout]:
 
 
 def _name(
-    layout: IndexLayout, store: Store, unfinished: GenerationLayout, manifest: Manifest
+    layout: IndexLayout,
+    store: Store,
+    unfinished: GenerationLayout,
+    manifest: Manifest,
+    *,
+    folds: bool,
 ) -> None:
     """Write the manifest, rename the folder and name it current; sweep what no longer is."""
     _, sha256 = write_file(unfinished.path(unfinished.MANIFEST), manifest.dump())
     sync_folder(unfinished.root)
     unfinished.root.rename(layout.generation(manifest.generation).root)
     sync_folder(layout.generations)
-    store.publish(Current(manifest.edition, manifest.generation, sha256))
+    store.publish(Current(manifest.edition, manifest.generation, sha256), folds=folds)
     store.sweep_editions()
     _sweep_generations(layout, manifest.generation)
 

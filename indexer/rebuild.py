@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
+from typing import NamedTuple
 
 from .derive import Derived
 from .durable import translated_os_errors
@@ -18,16 +19,18 @@ from .errors import (
     UnknownSpaceError,
 )
 from .faiss_index import wants_gpu
-from .fusion import FUSIONS
+from .fusion import FUSIONS, Fusion
 from .generation import load_manifest, read_fusion, read_heads
 from .layout import IndexLayout
 from .lock import writer_lock
+from .manifest import Manifest
 from .missing import check_policy
 from .opening import open_latest
 from .progress import Progress, Silent
 from .publish import publish
 from .recipe import UNLEARNED, Recipe
-from .store import Snapshot, Store
+from .snapshot import Snapshot
+from .store import Store
 
 
 @dataclass(frozen=True)
@@ -74,14 +77,7 @@ def opened_for_writing(path: str | Path) -> Iterator[Opened]:
         IndexLockedError: another process is writing to it.
         CorruptIndexError: a file is not what was written.
     """
-    layout = IndexLayout(Path(path))
-    if not layout.store_data.is_file():
-        raise NotAnIndexError(
-            f"index {layout.root}",
-            expected="a folder made by `catalens build`",
-            got="a folder without an index" if layout.root.is_dir() else "no such folder",
-            remedy="Check the path, or run `catalens build CATALOG --out INDEX` first.",
-        )
+    layout = index_layout(path)
     with translated_os_errors(f"index {layout.root}"), writer_lock(layout.lock):
         store, snapshot, recipe = open_latest(layout, lambda now: read_recipe(layout, now))
         try:
@@ -91,11 +87,43 @@ def opened_for_writing(path: str | Path) -> Iterator[Opened]:
             store.close()
 
 
+def index_layout(path: str | Path) -> IndexLayout:
+    """The files of an index.
+
+    Raises:
+        NotAnIndexError: there is none.
+    """
+    layout = IndexLayout(Path(path))
+    if not layout.store_data.is_file():
+        raise NotAnIndexError(
+            f"index {layout.root}",
+            expected="a folder made by `catalens build`",
+            got="a folder without an index" if layout.root.is_dir() else "no such folder",
+            remedy="Check the path, or run `catalens build CATALOG --out INDEX` first.",
+        )
+    return layout
+
+
 def read_recipe(layout: IndexLayout, snapshot: Snapshot) -> Recipe:
     """The recipe of the generation that a snapshot names."""
-    folder = layout.generation(snapshot.current.generation)
-    manifest = load_manifest(folder, snapshot.current)
-    return Recipe.of(manifest, read_fusion(folder, manifest), read_heads(folder, manifest))
+    return Derivation.read(layout, snapshot).recipe
+
+
+class Derivation(NamedTuple):
+    """How a generation was made, and with which fusion."""
+
+    manifest: Manifest
+    recipe: Recipe
+    fusion: Fusion
+
+    @classmethod
+    def read(cls, layout: IndexLayout, snapshot: Snapshot) -> Derivation:
+        """That of the generation that a snapshot names."""
+        folder = layout.generation(snapshot.current.generation)
+        manifest = load_manifest(folder, snapshot.current)
+        fusion = read_fusion(folder, manifest)
+        recipe = Recipe.of(manifest, fusion, read_heads(folder, manifest))
+        return cls(manifest, recipe, fusion)
 
 
 def rebuild_index(

@@ -13,6 +13,7 @@ from encoders import Encoder, EncoderPool, EncoderSpec, Preset, SpaceSpec
 
 from .catalog_errors import InvalidColumnsError
 from .columns import Columns
+from .errors import FingerprintMismatchError
 from .items import Item, Reject
 
 VECTOR = "vector"
@@ -119,3 +120,21 @@ def reaches(specs: Iterable[SpaceSpec], pool: EncoderPool) -> list[Reach]:
             fingerprint = encoder.fingerprint(kind_of_input(modality))
             found.append(Reach(spec.name, modality, encoder, fingerprint))
     return found
+
+
+def checked_encoder(pool: EncoderPool, space: SpaceSpec, modality: str, expected: str) -> Encoder:
+    """Load the encoder of a modality that an index knows by its fingerprint.
+
+    Raises:
+        FingerprintMismatchError: the one here is another.
+    """
+    encoder = pool.get(space.encoders[modality])
+    got = encoder.fingerprint(kind_of_input(modality))
+    if got != expected:
+        raise FingerprintMismatchError(
+            f"encoder of {modality} for space {space.name!r}",
+            expected=f"fingerprint {expected}, which the index was built with",
+            got=got,
+            remedy="Install the weights it was built with, or build the index again.",
+        )
+    return encoder

@@ -8,58 +8,33 @@ that lets an interrupted build go on.
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
 from .environment import Environment, ReadTransaction, WriteTransaction
-from .errors import CorruptIndexError, NotAnIndexError, UnsupportedFormatError
+from .errors import NotAnIndexError
 from .layout import FORMAT, IndexLayout
-from .postings import Posted, StoredPostings, merge
-from .sealing import decoding
+from .postings import Posted, merge
+from .snapshot import (
+    CURRENT,
+    EMBEDDINGS,
+    META,
+    Current,
+    Inputs,
+    Record,
+    Snapshot,
+    read_current,
+    row_key,
+)
 
-_ROW = struct.Struct(">I")
-_CURRENT = b"current"
-_META = "meta"
-_EMBEDDINGS = "embeddings"
-FINGERPRINT_BYTES = 16
-"""Length of the part of an embedding's key that names its encoder."""
-
-
-@dataclass(frozen=True)
-class Current:
-    """What a reader opens: an edition of the catalog and the generation derived from it."""
-
-    edition: int
-    generation: int
-    manifest_sha256: str
-
-
-class Record(NamedTuple):
-    """What a hit shows of an item."""
-
-    id: str
-    metadata: dict[str, Any]
-
-
-class Inputs(NamedTuple):
-    """What an item is made of.
-
-    `hashes` maps a modality to the SHA-256 (hex) of each of its inputs, `sources` to where each
-    came from (a path relative to the media root, or None); `mask` has bit s set when the item has
-    a block in space s.
-    """
-
-    hashes: dict[str, list[str]]
-    sources: dict[str, list[str | None]]
-    mask: int
+T = TypeVar("T")
 
 
 @dataclass
@@ -69,11 +44,6 @@ class Batch:
     items: list[tuple[int, Record, Inputs]] = field(default_factory=list)
     embeddings: dict[bytes, NDArray[np.float32]] = field(default_factory=dict)
     rejects: list[dict[str, Any]] = field(default_factory=list)
-
-
-def embedding_key(fingerprint: str, content_sha256: str) -> bytes:
-    """Key of an embedding: 16 bytes of encoder fingerprint, 32 of content hash, both from hex."""
-    return bytes.fromhex(fingerprint + content_sha256)
 
 
 class Store:
@@ -121,9 +91,19 @@ class Store:
             raise
 
     def has_moved_on(self, since: Current) -> bool:
-        """Whether another state has been published since."""
+        """Whether another generation has been published since."""
+        now = self.current()
+        return now is None or now.generation_key != since.generation_key
+
+    def current(self) -> Current | None:
+        """What readers would open now; None before the first build has finished."""
         with self._environment.view() as view:
-            return read_current(view) != since
+            return read_current(view)
+
+    def write(self, work: Callable[[WriteTransaction], T]) -> T:
+        """Run `work` in one transaction, durable on return; it may be run again, and must change
+        nothing outside of the transaction."""
+        return self._environment.write(work)
 
     def view(self) -> ReadTransaction:
         """A bare consistent view, for the writer's own look-ups."""
@@ -134,7 +114,7 @@ class Store:
         that a view may see cannot be used again by the commits of a build."""
         keys = list(keys)
         with self.view() as view:
-            found = view.get_many(_EMBEDDINGS, keys)
+            found = view.get_many(EMBEDDINGS, keys)
         return [key for key, value in zip(keys, found, strict=True) if value is None]
 
     def begin_edition(self) -> int:
@@ -166,161 +146,82 @@ class Store:
             posted.add(row, record.metadata)
 
         def work(transaction: WriteTransaction) -> None:
-            for key, vector in batch.embeddings.items():
-                transaction.put(_EMBEDDINGS, key, vector.astype("<f4").tobytes())
+            put_embeddings(transaction, batch.embeddings)
             for row, record, inputs in batch.items:
-                key = _ROW.pack(row)
-                transaction.put(f"ids.{edition}", record.id.encode(), key)
-                transaction.put(f"records.{edition}", key, orjson.dumps([*record]))
-                transaction.put(f"inputs.{edition}", key, orjson.dumps([*inputs]))
+                put_item(transaction, edition, row, record, inputs)
             merge(transaction, edition, posted)
-            first = transaction.count(f"rejects.{edition}")
-            for number, reject in enumerate(batch.rejects, start=first):
-                transaction.put(f"rejects.{edition}", _ROW.pack(number), orjson.dumps(reject))
+            put_rejects(transaction, edition, batch.rejects)
 
         self._environment.write(work)
 
-    def publish(self, current: Current) -> None:
-        """Name the edition and generation that readers open from now on."""
-        value = orjson.dumps(
-            {
-                "format": FORMAT,
-                "edition": current.edition,
-                "generation": current.generation,
-                "manifest_sha256": current.manifest_sha256,
-            }
-        )
-        self._environment.write(lambda transaction: transaction.put(_META, _CURRENT, value))
+    def save_embeddings(self, embeddings: Mapping[bytes, NDArray[np.float32]]) -> None:
+        """Keep embeddings that nothing names yet, so that they need not be encoded again."""
+        self._environment.write(lambda transaction: put_embeddings(transaction, embeddings))
+
+    def publish(self, current: Current, *, folds: bool) -> None:
+        """Name the edition and generation that readers open from now on.
+
+        Args:
+            current: edition, generation and manifest; what writers committed to the same edition
+                is counted on.
+            folds: whether the generation has all rows of its edition, so that those that were
+                searched beside the one before, and its dead ones, are done with.
+        """
+
+        def work(transaction: WriteTransaction) -> None:
+            before, named = read_current(transaction), current
+            if before is not None and before.edition == current.edition:
+                named = replace(current, commits=before.commits, next_row=before.next_row)
+            put_current(transaction, named)
+            if folds:
+                transaction.drop(f"fresh.{current.edition}")
+                transaction.drop(f"tombstones.{current.edition}")
+
+        self._environment.write(work)
 
     def sweep_editions(self) -> None:
         """Drop the editions that are no longer current."""
         self._environment.write(self._sweep)
 
 
-class Snapshot:
-    """One edition of the catalog and the generation derived from it, consistent until closed."""
-
-    def __init__(self, view: ReadTransaction, current: Current) -> None:
-        self.view = view
-        self.current = current
-        self.edition = current.edition
-
-    def close(self) -> None:
-        self.view.close()
-
-    def __enter__(self) -> Snapshot:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def row_of(self, item_id: str) -> int | None:
-        """Row number of an item; None when the catalog has no such item."""
-        try:
-            found = self.view.get(f"ids.{self.edition}", item_id.encode())
-        except UnicodeEncodeError:  # a lone surrogate: no stored id can hold one
-            return None
-        return None if found is None else int(_ROW.unpack(found)[0])
-
-    def records(self, rows: Iterable[int]) -> list[Record]:
-        """Records of several rows, in their order.
-
-        Raises:
-            CorruptIndexError: there is none, or its checksum does not match.
-        """
-        return list(map(Record._make, self._load("records", rows)))
-
-    def inputs(self, rows: Iterable[int]) -> list[Inputs]:
-        """What the items of several rows are made of, in their order.
-
-        Raises:
-            CorruptIndexError: there is none, or its checksum does not match.
-        """
-        return list(map(Inputs._make, self._load("inputs", rows)))
-
-    def _load(self, database: str, rows: Iterable[int]) -> list[Any]:
-        keys = [_ROW.pack(row) for row in rows]
-        found = self.view.get_many(f"{database}.{self.edition}", keys)
-        if None in found:
-            raise _lost(database, int(_ROW.unpack(keys[found.index(None)])[0]))
-        with decoding(database):
-            # One document of many is parsed in half the time of many documents.
-            values: list[Any] = orjson.loads(b"[%b]" % b",".join(found))  # type: ignore[arg-type]
-        return values
-
-    def scan_records(self) -> Iterator[tuple[int, Record]]:
-        """All records, with their rows, in row order."""
-        for key, data in self.view.scan(f"records.{self.edition}"):
-            with decoding("records"):
-                yield int(_ROW.unpack(key)[0]), Record(*orjson.loads(data))
-
-    def scan_inputs(self) -> Iterator[tuple[int, Inputs]]:
-        """What all items are made of, with their rows, in row order."""
-        for key, data in self.view.scan(f"inputs.{self.edition}"):
-            with decoding("inputs"):
-                yield int(_ROW.unpack(key)[0]), Inputs(*orjson.loads(data))
-
-    def count(self) -> int:
-        """Number of items."""
-        return self.view.count(f"records.{self.edition}")
-
-    def postings(self) -> StoredPostings:
-        """Which rows hold which metadata."""
-
-        def metadata(rows: Iterable[int]) -> list[dict[str, Any]]:
-            return [record.metadata for record in self.records(rows)]
-
-        return StoredPostings(self.view, self.edition, metadata)
-
-    def rejects(self) -> Iterator[dict[str, Any]]:
-        """What could not be used, in catalog order."""
-        for _, data in self.view.scan(f"rejects.{self.edition}"):
-            with decoding("rejects"):
-                yield orjson.loads(data)
-
-    def embedding(self, key: bytes) -> NDArray[np.float32] | None:
-        """A cached embedding: float32 with shape (dimension,), unit length; None if unknown."""
-        return read_embedding(self.view, key)
+def put_item(
+    transaction: WriteTransaction, edition: int, row: int, record: Record, inputs: Inputs
+) -> None:
+    """Write an item under its row; its postings are merged apart."""
+    key = row_key(row)
+    transaction.put(f"ids.{edition}", record.id.encode(), key)
+    transaction.put(f"records.{edition}", key, orjson.dumps([*record]))
+    transaction.put(f"inputs.{edition}", key, orjson.dumps([*inputs]))
 
 
-def read_embedding(view: ReadTransaction, key: bytes) -> NDArray[np.float32] | None:
-    """A cached embedding: float32 with shape (dimension,), unit length; None if unknown."""
-    found = view.get(_EMBEDDINGS, key)
-    return None if found is None else np.frombuffer(found, dtype="<f4")
+def put_embeddings(
+    transaction: WriteTransaction, embeddings: Mapping[bytes, NDArray[np.float32]]
+) -> None:
+    """Write embeddings under their keys."""
+    for key, vector in embeddings.items():
+        transaction.put(EMBEDDINGS, key, vector.astype("<f4").tobytes())
 
 
-def read_current(view: ReadTransaction) -> Current | None:
-    """What the store names current; None before the first build has finished.
-
-    Raises:
-        UnsupportedFormatError: a newer format.
-    """
-    data = view.get(_META, _CURRENT)
-    if data is None:
-        return None
-    with decoding("meta"):
-        value = orjson.loads(data)
-        format_, current = (
-            value["format"],
-            Current(value["edition"], value["generation"], value["manifest_sha256"]),
-        )
-    if format_ != FORMAT:
-        raise UnsupportedFormatError(
-            "index",
-            expected=f"format {FORMAT}",
-            got=f"format {format_}",
-            remedy="Upgrade Catalens to the version that wrote it, or build it again.",
-        )
-    return current
+def put_rejects(
+    transaction: WriteTransaction, edition: int, rejects: Iterable[Mapping[str, Any]]
+) -> None:
+    """Add to what could not be used."""
+    first = transaction.count(f"rejects.{edition}")
+    for number, reject in enumerate(rejects, start=first):
+        transaction.put(f"rejects.{edition}", row_key(number), orjson.dumps(reject))
 
 
-def _lost(database: str, row: int) -> CorruptIndexError:
-    return CorruptIndexError(
-        f"store, database {database!r}",
-        expected=f"a value for row {row}",
-        got="none",
-        remedy="Restore the index from a backup, or build it again from the catalog.",
-    )
+def put_current(transaction: WriteTransaction, current: Current) -> None:
+    """Name what readers open from now on."""
+    value = {
+        "format": FORMAT,
+        "edition": current.edition,
+        "generation": current.generation,
+        "manifest_sha256": current.manifest_sha256,
+    }
+    if current.commits:
+        value |= {"commits": current.commits, "next_row": current.next_row}
+    transaction.put(META, CURRENT, orjson.dumps(value))
 
 
 def _not_an_index(root: Path) -> NotAnIndexError:

@@ -10,19 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
+from .blocks import Blocks
 from .environment import Environment
 from .errors import CorruptIndexError
 from .generation import Generation, check_hash, load_manifest
 from .layout import IndexLayout
+from .live import Live
 from .manifest import Manifest
-from .missing import PRESENT
+from .missing import IMPUTED, PRESENT
 from .opening import open_latest
 from .postings import Posted
 from .progress import Progress, Silent
+from .recipe import Recipe
 from .sealing import decoding
 from .searcher import OperatingPoint
+from .snapshot import Inputs, Snapshot, embedding_key
 from .spaces import kind_of_input
-from .store import Inputs, Snapshot, embedding_key
 
 Floats = NDArray[np.float32]
 Positions = NDArray[np.int64]
@@ -34,6 +37,8 @@ _WITHIN = 10
 _TOLERANCE = 2e-3
 # Items that no search has found are looked for in all rows, so many at once.
 _SCANNED_TOGETHER = 1024
+_SCANNED_ROWS = 4096
+_SHOWN = 10
 # Postings are compared so many rows at a time, to bound memory.
 _POSTED_TOGETHER = 16_384
 
@@ -123,6 +128,7 @@ class _Verifier:
         self._manifest = files.manifest
         self._generation = files.generation
         self._progress = progress
+        self._rows = BitMap()
         self._report = VerifyReport(files=len(files.manifest.files), problems=files.problems)
 
     def run(self) -> VerifyReport:
@@ -134,10 +140,43 @@ class _Verifier:
             self._report.problems.append(str(error))
         self._progress.finish()
         if self._generation is not None and not self._report.problems:
-            self._progress.start("find every item", len(self._generation))
-            self._check_findable(self._generation)
-            self._progress.finish()
+            self._check_searched(self._generation)
         return self._report
+
+    def _check_searched(self, generation: Generation) -> None:
+        """What a search sees: the items that the store has, each found by its own vectors."""
+        try:
+            live = Live(generation, self._snapshot)
+            self._report.problems.extend(self._strayed(live))
+            self._report.problems.extend(self._fused_otherwise(live))
+        except CorruptIndexError as error:
+            self._report.problems.append(str(error))
+        if not self._report.problems:
+            self._progress.start("find every item", len(live))
+            self._check_findable(live)
+            self._progress.finish()
+
+    def _strayed(self, live: Live) -> Iterator[str]:
+        searched = BitMap(live.row_numbers[live.alive])
+        for row in (searched ^ self._rows)[:_SHOWN]:
+            told = "is in no search" if row in self._rows else "is searched, and has no record"
+            yield f"row {row} {told}"
+
+    def _fused_otherwise(self, live: Live) -> Iterator[str]:
+        """Fresh rows whose vectors are not those of their embeddings. How long an imputed block is
+        may have been measured on other items: those are left out."""
+        generation, fresh = live.generation, live.fresh
+        recipe = Recipe.of(generation.manifest, generation.fusion, generation.heads)
+        blocks = Blocks(self._snapshot, recipe)
+        for start in range(0, len(fresh.numbers), _SCANNED_ROWS):
+            here = slice(start, start + _SCANNED_ROWS)
+            numbers = fresh.numbers[here].tolist()
+            items = list(zip(numbers, self._snapshot.inputs(numbers), strict=True))
+            parts, states = blocks.take(generation.fusion.transforms, items)
+            off = np.abs(generation.fusion.fuse_items(parts) - fresh.vectors[here]).max(axis=1)
+            wrong = (states != fresh.states[here]).any(axis=1)
+            wrong |= (off > _TOLERANCE) & (states != IMPUTED).all(axis=1)
+            yield from (f"row {n} has another vector" for n in fresh.numbers[here][wrong])
 
     def _check_store(self) -> None:
         snapshot, view = self._snapshot, self._snapshot.view
@@ -151,11 +190,13 @@ class _Verifier:
             (inputs,) = snapshot.inputs([row])
             self._report.problems.extend(self._lost_embeddings(row, inputs))
             self._report.problems.extend(postings.add(row, record.metadata))
+            self._rows.add(row)
             self._report.items += 1
             self._progress.advance(1)
         self._report.problems.extend(postings.finish())
         ids = view.count(f"ids.{snapshot.edition}")
-        for what, count in (("rows", self._manifest.items), ("ids", ids)):
+        fresh, dead = snapshot.uncompacted()
+        for what, count in (("rows", self._manifest.items - dead + fresh), ("ids", ids)):
             if count != self._report.items:
                 self._report.problems.append(
                     f"store has {self._report.items} records, but {count} {what}"
@@ -175,26 +216,30 @@ class _Verifier:
                 kind = kind_of_input(space.spec.item)
                 yield f"row {row} lacks its {kind} embedding in space {space.spec.name!r}"
 
-    def _check_findable(self, generation: Generation) -> None:
+    def _check_findable(self, live: Live) -> None:
+        generation = live.generation
         entry = generation.manifest.index
         everything = OperatingPoint(entry.lists, 10 * generation.point.k_factor)
-        scan = _ExactScan(generation)
-        for start, rows in generation.searcher.rows.chunks(_QUERIES):
-            positions = np.arange(start, start + len(rows))
-            records = self._snapshot.records(generation.row_numbers[positions].tolist())
-            if [record.id for record in records] != generation.ids.take(positions):
-                self._report.problems.append(f"ids from position {start} are not the store's")
-            items = _Items.of(generation, positions, rows)
-            missed = items.missed(generation, generation.point)
+        scan = _ExactScan(live)
+        living = np.flatnonzero(live.alive)
+        for start in range(0, len(living), _QUERIES):
+            positions = living[start : start + _QUERIES]
+            rows = live.rows(positions)
+            records = self._snapshot.records(live.row_numbers[positions].tolist())
+            if [record.id for record in records] != live.ids(positions):
+                first = positions[0]
+                self._report.problems.append(f"ids from position {first} are not the store's")
+            items = _Items.of(live, positions, rows)
+            missed = items.missed(live, generation.point)
             self._report.found_at_point += len(rows) - len(missed)
             if len(missed):
                 items = items.take(missed)
-                scan.add(items.take(items.missed(generation, everything)))
+                scan.add(items.take(items.missed(live, everything)))
                 self._report.found_by_full_search += len(missed)
             self._progress.advance(len(rows))
         for position in scan.finish():
             self._report.found_by_full_search -= 1
-            (lost,) = generation.ids.take(np.array([position]))
+            (lost,) = live.ids(np.array([position]))
             self._report.problems.append(f"item {lost!r} is not found by its own vectors")
 
 
@@ -212,15 +257,13 @@ class _Items:
     """float32 (m,): how far a score for the query may be off."""
 
     @classmethod
-    def of(cls, generation: Generation, positions: Positions, rows: Floats) -> _Items:
-        weights = generation.fusion.weights
-        queries = np.stack(
-            [_query_like(generation, *item) for item in zip(positions, rows, strict=True)]
-        )
+    def of(cls, live: Live, positions: Positions, rows: Floats) -> _Items:
+        weights = live.generation.fusion.weights
+        queries = np.stack([_query_like(live, *item) for item in zip(positions, rows, strict=True)])
         own = np.einsum("nd,nd->n", queries, rows)
         longest = np.sqrt(sum(weights.values()))
         tolerance = _TOLERANCE * longest * np.linalg.norm(queries, axis=1)
-        steps = generation.searcher.rows.steps
+        steps = live.generation.searcher.rows.steps
         if steps is not None:
             tolerance += np.abs(queries) @ steps
         return cls(positions, queries, own, tolerance)
@@ -233,10 +276,10 @@ class _Items:
             self.positions[which], self.queries[which], self.own[which], self.tolerance[which]
         )
 
-    def missed(self, generation: Generation, point: OperatingPoint) -> Positions:
+    def missed(self, live: Live, point: OperatingPoint) -> Positions:
         """Which of them a search does not return within the first 10, ties allowed."""
-        within = min(_WITHIN, len(generation))
-        hits = generation.searcher.search(self.queries, within, point)
+        within = min(_WITHIN, len(live))
+        hits = live.search(self.queries, within, point)
         lost = [
             position not in found
             # Equal items may crowd each other out: as good as the last one is found.
@@ -248,19 +291,19 @@ class _Items:
         return np.flatnonzero(lost)
 
 
-def _query_like(generation: Generation, position: int, row: Floats) -> Floats:
+def _query_like(live: Live, position: int, row: Floats) -> Floats:
     """The query (D,) that asks for items like that of a row (D,), with the default weights."""
-    fusion = generation.fusion
-    present = generation.states[position] == PRESENT
+    fusion = live.generation.fusion
+    present = live.states[position] == PRESENT
     return fusion.like_row(row, dict(zip(fusion.transforms, present.tolist(), strict=True)))
 
 
 class _ExactScan:
     """Looks for items among all rows: codes are lossy, so a search may miss what is there."""
 
-    def __init__(self, generation: Generation) -> None:
-        self._rows = generation.searcher.rows
-        self._own_is_best = generation.fusion.own_is_best
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._own_is_best = live.generation.fusion.own_is_best
         self._waiting: list[_Items] = []
         self._lost: list[int] = []
 
@@ -284,7 +327,9 @@ class _ExactScan:
         )
         self._waiting = []
         better = np.zeros(len(positions), dtype=np.int64)
-        for _, rows in self._rows.chunks():
+        living = np.flatnonzero(self._live.alive)
+        for start in range(0, len(living), _SCANNED_ROWS):
+            rows = self._live.rows(living[start : start + _SCANNED_ROWS])
             better += (rows @ queries.T > own + tolerance).sum(axis=0)
         self._lost.extend(positions[better >= _WITHIN].tolist())
 

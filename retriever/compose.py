@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders import InvalidVectorError
-from indexer import Generation, PolicyError, Snapshot, kind_of_input
+from indexer import Live, PolicyError, Snapshot, kind_of_input
 from indexer.fusion import QueryPart, unit
 from indexer.heads import AlignedReach
 from indexer.missing import PRESENT, renormalise_needs
@@ -54,10 +54,11 @@ class Composed(NamedTuple):
 
 
 class Composer:
-    """Composes the query vectors of one generation."""
+    """Composes the query vectors of one state of an index."""
 
-    def __init__(self, generation: Generation, snapshot: Snapshot, encoder: QueryEncoder) -> None:
-        self._generation = generation
+    def __init__(self, live: Live, snapshot: Snapshot, encoder: QueryEncoder) -> None:
+        generation = live.generation
+        self._live = live
         self._snapshot = snapshot
         self._encoder = encoder
         self._spaces = generation.manifest.spaces
@@ -194,13 +195,13 @@ class Composer:
         return self._weights[space] if given is None else given
 
     def _block(self, space: str, modality: str, vector: Floats) -> Floats:
-        return self._generation.fusion.transforms[space].query_block(vector, modality)
+        return self._fusion.transforms[space].query_block(vector, modality)
 
     def _item_vectors(self, position: int) -> list[tuple[str, str, Floats]]:
         """What an item is indexed by: (space, modality, unit encoder vector)."""
-        (inputs,) = self._snapshot.inputs([int(self._generation.row_numbers[position])])
+        (inputs,) = self._snapshot.inputs([int(self._live.row_numbers[position])])
         found = []
-        for entry, state in zip(self._spaces, self._generation.states[position], strict=True):
+        for entry, state in zip(self._spaces, self._live.states[position], strict=True):
             if state == PRESENT:
                 modality = entry.spec.item
                 x, known = pooled(self._snapshot, entry.fingerprints[modality], modality, [inputs])
@@ -212,7 +213,7 @@ class Composer:
         # The store refuses keys that no id can be.
         storable = 0 < len(item_id.encode("utf-8", "surrogatepass")) <= MAX_ID_BYTES
         row = self._snapshot.row_of(item_id) if storable else None
-        position = None if row is None else self._generation.position_of(row)
+        position = None if row is None else self._live.position_of(row)
         if position is None:
             raise UnknownItemError(
                 "item part",

@@ -11,7 +11,7 @@ CatalensError
 │   ├── ModalityNotIndexedError   no space of the index is reached from that modality
 │   ├── QueryFileError            a file of queries that cannot be read
 │   └── UnknownItemError          a liked or unliked id that is not in the index
-├── FingerprintMismatchError      the encoder here is not the one the index was built with
+├── FingerprintMismatchError      see indexer/errors.py
 ├── RetrieverClosedError
 └── FilterError                   see filter_errors.py
 """
@@ -19,6 +19,7 @@ CatalensError
 from __future__ import annotations
 
 from encoders.errors import CatalensError
+from indexer.errors import FingerprintMismatchError as FingerprintMismatchError
 
 
 class QueryError(CatalensError):
@@ -59,10 +60,6 @@ class QueryFileError(QueryError):
 
 class UnknownItemError(QueryError):
     """An id that is not in the index."""
-
-
-class FingerprintMismatchError(CatalensError):
-    """The encoder on this machine is not the one the index was built with."""
 
 
 class RetrieverClosedError(CatalensError):

@@ -9,8 +9,8 @@ from typing import Any
 
 from encoders import Encoder, EncoderPool, Limits, Vectors, encode_all, read_bytes
 from indexer import SpaceEntry, kind_of_input
+from indexer.spaces import checked_encoder
 
-from .errors import FingerprintMismatchError
 from .query import Part
 
 
@@ -19,10 +19,19 @@ class QueryEncoder:
 
     def __init__(self, spaces: list[SpaceEntry], device: str, limits: Limits) -> None:
         self._spaces = {space.spec.name: space for space in spaces}
+        self._device = device
         self._pool = EncoderPool(device, limits)
         self._limits = limits
         self._lock = threading.Lock()
         self._checked: dict[tuple[str, str], Encoder] = {}
+
+    def for_spaces(self, spaces: list[SpaceEntry]) -> QueryEncoder:
+        """One for other spaces: this one, with what it has loaded, where it encodes the same."""
+        ours, theirs = (
+            [(one.spec.name, one.spec.encoders, one.fingerprints) for one in some]
+            for some in (self._spaces.values(), spaces)
+        )
+        return self if ours == theirs else QueryEncoder(spaces, self._device, self._limits)
 
     def encode(self, wanted: Iterable[tuple[str, str, bytes]]) -> dict[tuple[str, str, bytes], Any]:
         """Encode inputs given as (space, modality, content).
@@ -54,16 +63,9 @@ class QueryEncoder:
             return encoder
         with self._lock:
             entry = self._spaces[space]
-            encoder = self._pool.get(entry.spec.encoders[modality])
-            got = encoder.fingerprint(kind_of_input(modality))
-            expected = entry.fingerprints[modality]
-            if got != expected:
-                raise FingerprintMismatchError(
-                    f"encoder of {modality} for space {space!r}",
-                    expected=f"fingerprint {expected}, which the index was built with",
-                    got=got,
-                    remedy="Install the weights it was built with, or build the index again.",
-                )
+            encoder = checked_encoder(
+                self._pool, entry.spec, modality, entry.fingerprints[modality]
+            )
             self._checked[key] = encoder
             return encoder
 

@@ -17,20 +17,23 @@ from numpy.typing import NDArray
 
 from encoders import Limits
 from indexer import (
+    Chosen,
     FusedQueries,
     Generation,
     IndexLayout,
+    Live,
     Manifest,
-    Selection,
     Snapshot,
     Store,
     open_latest,
+    take_latest,
     wants_gpu,
 )
 
 from .compose import Composed, Composer
 from .errors import InvalidKError, InvalidRecallError, RetrieverClosedError
 from .filters import parse
+from .gate import Gate
 from .hit import Hit
 from .predicates import evaluate
 from .query import Query
@@ -67,21 +70,40 @@ class _Ranked(NamedTuple):
 class Retriever:
     """An index opened for searching; safe to use from many threads.
 
-    It sees the index as it was when opened, whatever a build does meanwhile. Encoders are loaded
-    when a query first needs them: a query by item id or vector imports no model.
+    It sees the index as it was when opened, or refreshed last, whatever a build or a writer does
+    meanwhile. Encoders are loaded when a query first needs them: a query by item id or vector
+    imports no model.
     """
 
-    def __init__(self, store: Store, snapshot: Snapshot, generation: Generation, device: str):
+    def __init__(
+        self,
+        store: Store,
+        snapshot: Snapshot,
+        generation: Generation,
+        layout: IndexLayout,
+        device: str,
+    ):
         self._store = store
-        self._snapshot = snapshot
-        self._generation = generation
+        self._layout = layout
+        self._device = device
         self._encoder = QueryEncoder(generation.manifest.spaces, device, Limits())
-        self._composer = Composer(generation, snapshot, self._encoder)
-        self._names = [space.spec.name for space in generation.manifest.spaces]
-        self._scorer = Scorer(generation, snapshot)
-        self._selections: OrderedDict[tuple[str | None, tuple[str, ...]], Selection] = OrderedDict()
+        self._gate = Gate()
+        self._refreshing = threading.Lock()
         self._lock = threading.Lock()
         self._closed = False
+        self._show(snapshot, generation, Live(generation, snapshot))
+
+    def _show(self, snapshot: Snapshot, generation: Generation, live: Live) -> None:
+        """Search in this state of the index from now on."""
+        manifest = generation.manifest
+        self._snapshot = snapshot
+        self._generation = generation
+        self._live = live
+        self._encoder = self._encoder.for_spaces(manifest.spaces)
+        self._composer = Composer(live, snapshot, self._encoder)
+        self._names = [space.spec.name for space in manifest.spaces]
+        self._scorer = Scorer(live, snapshot)
+        self._selections: OrderedDict[tuple[str | None, tuple[str, ...]], Chosen] = OrderedDict()
 
     @classmethod
     def open(cls, path: str | Path, *, device: str = "auto") -> Retriever:
@@ -103,18 +125,52 @@ class Retriever:
             layout, lambda snapshot: Generation.open(layout, snapshot.current, gpu=gpu)
         )
         try:
-            return cls(store, snapshot, generation, device)
+            return cls(store, snapshot, generation, layout, device)
         except BaseException:
             snapshot.close()
             store.close()
             raise
 
+    def refresh(self) -> bool:
+        """Move on to what the index holds now; return whether that is anything new.
+
+        Searches in other threads end in the state that they began in. Where nothing was committed
+        since, this takes a look at one value of the store.
+
+        Raises:
+            CorruptIndexError: a file is missing, cut, or not what was written; the retriever then
+                stays where it was.
+        """
+        self._check_open()
+        with self._refreshing:
+            if self._store.current() == self._snapshot.current:
+                return False
+            snapshot, generation = take_latest(self._store, self._generation_of)
+            try:
+                live = Live(generation, snapshot)
+            except BaseException:
+                snapshot.close()
+                raise
+            before = self._snapshot
+            with self._gate.shut():
+                self._show(snapshot, generation, live)
+            before.close()
+        return True
+
+    def _generation_of(self, snapshot: Snapshot) -> Generation:
+        """The generation that a snapshot names: the one that is open, where that is it."""
+        if snapshot.current.generation_key == self._snapshot.current.generation_key:
+            return self._generation
+        return Generation.open(self._layout, snapshot.current, gpu=wants_gpu(self._device))
+
     def close(self) -> None:
-        """Let go of the index; closing twice does nothing."""
-        if not self._closed:
-            self._closed = True
-            self._snapshot.close()
-            self._store.close()
+        """Let go of the index, once the searches of other threads have ended; closing twice does
+        nothing."""
+        with self._refreshing, self._gate.shut():
+            if not self._closed:
+                self._closed = True
+                self._snapshot.close()
+                self._store.close()
 
     def __enter__(self) -> Retriever:
         return self
@@ -124,7 +180,7 @@ class Retriever:
 
     def __len__(self) -> int:
         """Number of items."""
-        return len(self._generation)
+        return len(self._live)
 
     @property
     def manifest(self) -> Manifest:
@@ -179,15 +235,31 @@ class Retriever:
 
         Arguments and errors are those of `search`.
         """
+        with self._gate:
+            self._check_open()
+            k = self._checked_k(k)
+            if recall is not None:
+                recall = _checked_recall(recall)
+            return (
+                self._answer(queries, k, where, recall, explain)
+                if queries and k
+                else [[] for _ in queries]
+            )
+
+    def _check_open(self) -> None:
         if self._closed:
             raise RetrieverClosedError(
                 "retriever", expected="an open one", got="closed", remedy="Open the index again."
             )
-        k = self._checked_k(k)
-        if recall is not None:
-            recall = _checked_recall(recall)
-        if not queries:
-            return []
+
+    def _answer(
+        self,
+        queries: Sequence[Query],
+        k: int,
+        where: str | None,
+        recall: float | None,
+        explain: bool,
+    ) -> list[list[Hit]]:
         if where is not None:
             self._allowed(
                 where
@@ -225,10 +297,9 @@ class Retriever:
         most = k + max(len(one.excluded) for one in composed)
         if way.rescored:
             most = max(_OVER_FETCHED * most, _LEAST_RESCORED)
-        generation = self._generation
-        point = generation.point_for(recall, against=way.against)
+        point = self._generation.point_for(recall, against=way.against)
         allowed = self._allowed(where, way.having) if where is not None or way.having else None
-        found = generation.searcher.search(vectors, min(most, len(self)), point, allowed)
+        found = self._live.search(vectors, min(most, len(self)), point, allowed)
         return [self._ranked(one, k, way, *hits) for one, hits in zip(composed, found, strict=True)]
 
     def fused(self, queries: Sequence[Query]) -> FusedQueries:
@@ -237,7 +308,9 @@ class Retriever:
         Raises:
             QueryError, MediaError, FingerprintMismatchError: as `search`.
         """
-        composed = self._composer.compose(queries)
+        with self._gate:
+            self._check_open()
+            composed = self._composer.compose(queries)
         return FusedQueries(
             np.stack([one.vector for one in composed]),
             np.array([one.is_against for one in composed]),
@@ -245,7 +318,9 @@ class Retriever:
 
     def fields(self) -> list[str]:
         """Names of the metadata fields that `where` can filter on."""
-        return self._snapshot.postings().fields()
+        with self._gate:
+            self._check_open()
+            return self._snapshot.postings().fields()
 
     def _ranked(
         self, query: Composed, k: int, way: _Way, positions: NDArray[np.int64], scores: Floats
@@ -262,13 +337,13 @@ class Retriever:
         return _Ranked(positions[order], scores[order], account.take(order))
 
     def _account(self, query: Composed, positions: NDArray[np.int64]) -> Account:
-        rows = self._generation.searcher.rows.take(positions)
+        rows = self._live.rows(positions)
         return self._scorer.account(query, positions, rows)
 
     def _explained(self, queries: list[Composed], ranked: list[_Ranked]) -> Iterator[list[Hit]]:
         """Hits with all that is known of them; the records of all are read at once."""
         positions = np.concatenate([one.positions for one in ranked])
-        numbers = self._generation.row_numbers.take(positions)
+        numbers = self._live.row_numbers.take(positions)
         records = iter(self._snapshot.records(numbers.tolist()))
         for query, (found, scores, known) in zip(queries, ranked, strict=True):
             account = self._account(query, found) if known is None else known
@@ -281,7 +356,7 @@ class Retriever:
 
     def _bare(self, ranked: list[_Ranked]) -> Iterator[list[Hit]]:
         """Ids and scores alone: all ids are looked up at once, and no record is read."""
-        ids = self._generation.ids.take(np.concatenate([one.positions for one in ranked]))
+        ids = self._live.ids(np.concatenate([one.positions for one in ranked]))
         scores = np.concatenate([one.scores for one in ranked]).tolist()
         hits = list(map(Hit._make, zip(ids, scores, repeat(_NOTHING), repeat(_NOTHING))))
         end = 0
@@ -305,7 +380,7 @@ class Retriever:
             )
         return wanted
 
-    def _allowed(self, where: str | None, having: tuple[str, ...] = ()) -> Selection:
+    def _allowed(self, where: str | None, having: tuple[str, ...] = ()) -> Chosen:
         """Which positions pass a filter and have some spaces; the last few are remembered."""
         key = (where, having)
         with self._lock:
@@ -315,7 +390,7 @@ class Retriever:
         passing = self._scorer.having(having)
         if where is not None:
             passing &= self._passing(where)
-        allowed = Selection(passing)
+        allowed = self._live.choose(passing)
         with self._lock:
             self._selections[key] = allowed
             while len(self._selections) > _SELECTIONS_KEPT:
@@ -324,10 +399,9 @@ class Retriever:
 
     def _passing(self, where: str) -> NDArray[np.bool_]:
         rows = np.asarray(evaluate(parse(where), self._snapshot.postings()).to_array())
-        numbers = self._generation.row_numbers
-        passing = np.zeros(int(numbers.max()) + 1, dtype=bool)
+        passing = np.zeros(self._snapshot.next_row, dtype=bool)
         passing[rows] = True
-        return passing[numbers]
+        return passing[self._live.row_numbers]
 
 
 def _checked_recall(recall: Any) -> float:

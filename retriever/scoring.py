@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer import Generation, Snapshot
+from indexer import Live, Snapshot
 from indexer.fusion import Match
 from indexer.missing import IMPUTED, MISSING, PRESENT
 from indexer.pooling import embeddings_of
@@ -64,10 +64,11 @@ class Account(NamedTuple):
 
 
 class Scorer:
-    """Scores and explains the rows of one generation."""
+    """Scores and explains the items of one state of an index."""
 
-    def __init__(self, generation: Generation, snapshot: Snapshot) -> None:
-        self._generation = generation
+    def __init__(self, live: Live, snapshot: Snapshot) -> None:
+        generation = live.generation
+        self._live = live
         self._snapshot = snapshot
         self._fusion = generation.fusion
         self._missing = generation.manifest.missing
@@ -86,12 +87,12 @@ class Scorer:
     def having(self, spaces: Sequence[str]) -> NDArray[np.bool_]:
         """Which items have all of some spaces, bool (n,); what is imputed they have not."""
         columns = [self._columns[name] for name in spaces]
-        here: NDArray[np.bool_] = (self._generation.states[:, columns] == PRESENT).all(axis=1)
+        here: NDArray[np.bool_] = (self._live.states[:, columns] == PRESENT).all(axis=1)
         return here
 
     def account(self, query: Composed, positions: Positions, rows: Floats) -> Account:
         """How rows (h, D) match a query, space by space."""
-        states = self._generation.states.take(positions, axis=0)
+        states = self._live.states.take(positions, axis=0)
         if query.missing == "neutral" and self._missing == "impute":
             states = np.where(states == IMPUTED, np.uint8(MISSING), states)
         told = {}
@@ -141,7 +142,7 @@ class Scorer:
         entry, transform = self._entries[name], self._fusion.transforms[name]
         modality = entry.spec.item
         block = query.blocks[name]
-        numbers = self._generation.row_numbers.take(positions).tolist()
+        numbers = self._live.row_numbers.take(positions).tolist()
         similarity, contribution = match.similarity.copy(), match.contribution.copy()
         average = np.float32(transform.average_similarity(block))
         for row, item in enumerate(self._snapshot.inputs(numbers)):

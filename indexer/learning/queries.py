@@ -15,7 +15,7 @@ from ..fusion import SpaceTransform
 from ..fusion.transform import Floats
 from ..progress import Progress
 from ..recipe import Recipe
-from ..store import Record
+from ..snapshot import Record
 from .errors import JudgementsError
 from .groups import Ints
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalens import Query, Retriever, build_index
+from catalens import Query, Retriever, Writer, build_index
+from indexer import verify_index
 from retriever.filter_errors import FilterSyntaxError, UnknownFieldError
 from retriever.predicates import And, Comparison, Membership, Not, Or, Predicate, matches
 from tests.catalogs import clustered
@@ -154,3 +155,55 @@ def test_field_name_of_any_length_costs_at_most_its_row(tmp_path: Path) -> None:
     folder = build(tmp_path / "index", [{"f" * 70_000: 1}, {"price": 2}])
     with Retriever.open(folder) as opened:
         assert "price" in opened.fields()
+
+
+def test_filters_after_random_updates_and_deletes(
+    tmp_path: Path, tables: list[dict[str, Any]]
+) -> None:
+    """Postings say what the records say, whatever was written before, and nothing more."""
+    rng = np.random.default_rng(11)
+    vectors = clustered(400, 6)
+    folder = build(tmp_path / "index", tables[:120])
+    held = {str(n): table for n, table in enumerate(tables[:120])}
+
+    def row(item: str, table: dict[str, Any]) -> dict[str, Any]:
+        return {"_id": item, "_v": vectors[int(item)], **table}
+
+    with Retriever.open(folder) as retriever:
+        for step in range(6):
+            ids = [str(item) for item in rng.permutation(sorted(held))]
+            new = {str(300 + 10 * step + n): random_table(rng) for n in range(8)}
+            labelled = {item: random_table(rng) for item in ids[:25]}
+            moved = {item: random_table(rng) for item in ids[25:35]}
+            with Writer.open(folder) as writer:
+                writer.add([row(*one) for one in new.items()])
+                writer.update([row(*one) for one in labelled.items()])
+                writer.update(
+                    [{**row(*one), "_v": rng.standard_normal(6)} for one in moved.items()]
+                )
+                writer.delete(ids[35:50])
+            held |= new | labelled | moved
+            for item in ids[35:50]:
+                del held[item]
+            assert retriever.refresh()
+            for _ in range(25):
+                name = FIELDS[rng.integers(len(FIELDS))]
+                value = SCALARS[rng.integers(len(SCALARS))]
+                sign = ["=", "!=", "<", "<=", ">", ">="][rng.integers(6)]
+                condition = Comparison(name, sign, value)
+                for predicate in (condition, Not(condition)):
+                    if name in retriever.fields():
+                        hits = retriever.search(
+                            Query(vector=np.ones(6)), len(held), where=str(predicate)
+                        )
+                        assert {hit.id for hit in hits} == {
+                            item for item, table in held.items() if matches(predicate, table)
+                        }
+                        assert all(hit.metadata == held[hit.id] for hit in hits)
+    assert verify_index(folder).problems == []
+    with Writer.open(folder) as writer:
+        writer.delete(held)
+    report = verify_index(folder)
+    assert (report.problems, report.items) == ([], 0)
+    with Retriever.open(folder) as retriever:
+        assert retriever.fields() == []

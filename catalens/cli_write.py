@@ -1,0 +1,170 @@
+"""`catalens add | update | delete`."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from indexer import CommitSummary, Writer, read_ids
+
+from .options import (
+    MAX_MEGABYTES,
+    MAX_MEGAPIXELS,
+    MAX_SECONDS,
+    AudioColumns,
+    Catalog,
+    Device,
+    ImageColumns,
+    Index,
+    Json,
+    MaxMegabytes,
+    MaxMegapixels,
+    MaxSeconds,
+    MediaRoot,
+    Strict,
+    TextColumns,
+    VectorColumns,
+    limits_of,
+    named_columns,
+    named_vectors,
+    print_json,
+)
+from .terminal import Bars, Output, progress_wanted
+
+Id = Annotated[
+    str | None, typer.Option(help="Column of the item's id; columns default to the build's.")
+]
+
+
+def add(
+    index: Index,
+    catalog: Catalog,
+    id: Id = None,
+    text: TextColumns = None,
+    image: ImageColumns = None,
+    audio: AudioColumns = None,
+    vector: VectorColumns = None,
+    media_root: MediaRoot = None,
+    device: Device = "auto",
+    max_megapixels: MaxMegapixels = MAX_MEGAPIXELS,
+    max_megabytes: MaxMegabytes = MAX_MEGABYTES,
+    max_seconds: MaxSeconds = MAX_SECONDS,
+    strict: Strict = False,
+    json: Json = False,
+) -> None:
+    """Add the items of a dump: all of them, or none when one is there already."""
+    limits = limits_of(max_megapixels, max_megabytes, max_seconds)
+    with (
+        Bars() if progress_wanted() else nullcontext() as bars,
+        Writer.open(index, device=device, limits=limits, strict=strict, progress=bars) as writer,
+    ):
+        writer.add(
+            catalog,
+            id=id,
+            text=named_columns(text),
+            image=named_columns(image),
+            audio=named_columns(audio),
+            vector=named_vectors(vector),
+            media_root=media_root,
+        )
+        summary = writer.commit()
+    _print(summary, json=json)
+
+
+def update(
+    index: Index,
+    catalog: Catalog,
+    upsert: Annotated[
+        bool, typer.Option("--upsert", help="Add items that are not there yet.")
+    ] = False,
+    id: Id = None,
+    text: TextColumns = None,
+    image: ImageColumns = None,
+    audio: AudioColumns = None,
+    vector: VectorColumns = None,
+    media_root: MediaRoot = None,
+    device: Device = "auto",
+    max_megapixels: MaxMegapixels = MAX_MEGAPIXELS,
+    max_megabytes: MaxMegabytes = MAX_MEGABYTES,
+    max_seconds: MaxSeconds = MAX_SECONDS,
+    strict: Strict = False,
+    json: Json = False,
+) -> None:
+    """Put the rows of a dump in the place of what is there; what did not change is not encoded."""
+    limits = limits_of(max_megapixels, max_megabytes, max_seconds)
+    with (
+        Bars() if progress_wanted() else nullcontext() as bars,
+        Writer.open(index, device=device, limits=limits, strict=strict, progress=bars) as writer,
+    ):
+        writer.update(
+            catalog,
+            upsert=upsert,
+            id=id,
+            text=named_columns(text),
+            image=named_columns(image),
+            audio=named_columns(audio),
+            vector=named_vectors(vector),
+            media_root=media_root,
+        )
+        summary = writer.commit()
+    _print(summary, json=json)
+
+
+def delete(
+    index: Index,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Of items.")] = None,
+    dump: Annotated[
+        Path | None, typer.Option("--from", metavar="DUMP", help="A file that has the ids.")
+    ] = None,
+    id: Annotated[str, typer.Option(help="Column of the ids in --from.")] = "id",
+    json: Json = False,
+) -> None:
+    """Delete items by their ids: all of them, or none when one is not there."""
+    if not ids and dump is None:
+        raise typer.BadParameter("expected ids, or --from DUMP")
+    with Writer.open(index) as writer:
+        writer.delete([*(ids or ()), *(read_ids(dump, id) if dump is not None else ())])
+        summary = writer.commit()
+    _print(summary, json=json)
+
+
+def _print(summary: CommitSummary, *, json: bool) -> None:
+    if json:
+        found = asdict(summary)
+        del found["rejects"]
+        print_json({**found, "path": str(summary.path), "seconds": round(summary.seconds, 3)})
+        return
+    done = {
+        "added": summary.added,
+        "updated": summary.updated,
+        "changed in metadata alone": summary.metadata_only,
+        "left as they were": summary.unchanged,
+        "deleted": summary.deleted,
+    }
+    told = ", ".join(f"{count:,} {what}" for what, count in done.items() if count) or "nothing new"
+    lines = [
+        f"{summary.path}: {told} in {summary.seconds:,.1f} s; {summary.items:,} items",
+        *(
+            f"  {modality}: {count:,} inputs, {summary.encoded[modality]:,} encoded"
+            for modality, count in summary.inputs.items()
+        ),
+    ]
+    if summary.rejected_rows or summary.rejected_inputs:
+        lines.append(
+            f"  rejected: {summary.rejected_rows:,} rows, {summary.rejected_inputs:,} inputs; "
+            f"all of them: catalens inspect {summary.path} --rejects"
+        )
+        lines += [f"    line {r.line}: {' '.join(r.reason.split())}" for r in summary.rejects]
+    if summary.compact_due:
+        lines.append(
+            f"  {summary.fresh:,} items are searched beside the generation and {summary.dead:,} of "
+            f"its rows are dead; searches are faster after: catalens rebuild {summary.path}"
+        )
+    console = Output(soft_wrap=True)
+    for line in lines:
+        console.print(Text(line))  # no markup: a path may hold brackets

@@ -1,0 +1,454 @@
+"""The write side of an index: items added, updated and deleted, a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from encoders import EncoderPool, Limits, usable_cores
+
+from .catalog import Catalog, open_catalog
+from .catalog_errors import InvalidColumnsError
+from .changes import Applied, Changes, apply
+from .columns import Columns
+from .durable import translated_os_errors
+from .encode import QUERY_TOWER_SAMPLE, Counts, Encoded, ItemEncoder, chunks
+from .errors import (
+    DuplicateIdError,
+    ExistingIdError,
+    UnknownIdError,
+    VectorDimensionError,
+    WriterClosedError,
+)
+from .items import Item, Reject
+from .layout import IndexLayout
+from .lock import writer_lock
+from .opening import open_latest
+from .progress import Progress, Silent
+from .rebuild import Derivation, index_layout
+from .row_parser import item_id
+from .spaces import VECTOR, Reach, checked_encoder
+from .store import Store
+
+# Ids looked up at once.
+_CHECKED_TOGETHER = 512
+# What has been encoded is saved before the commit when it took so long, or is so much: a call that
+# is interrupted encodes no more than that again.
+_UNSAVED_SECONDS = 4.0
+_UNSAVED_EMBEDDINGS = 50_000
+_REJECTS_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class CommitSummary:
+    """What a commit did.
+
+    `updated` counts items whose content changed, `metadata_only` those whose metadata alone did.
+    `inputs` counts the inputs of all rows given, per modality, and `encoded` those that went
+    through a model: what did not change is not encoded again. `items` is how many there are now,
+    `fresh` how many of them are searched beside the generation, `dead` how many rows of it are
+    passed over.
+    """
+
+    path: Path
+    added: int
+    updated: int
+    metadata_only: int
+    unchanged: int
+    deleted: int
+    items: int
+    fresh: int
+    dead: int
+    compact_due: bool
+    inputs: dict[str, int]
+    encoded: dict[str, int]
+    rejected_rows: int
+    rejected_inputs: int
+    seconds: float
+    rejects: tuple[Reject, ...] = ()
+    """The first ten; `catalens inspect --rejects` prints all."""
+
+
+class Writer:
+    """An index opened for changes; one at a time, by a lock that dies with its process.
+
+    What `add`, `update` and `delete` were told becomes visible together, and is durable, when
+    `commit` returns; readers see it when they open the index next, or at `Retriever.refresh`. A
+    call that fails leaves nothing of itself to commit. Leaving a `with` block commits, unless by
+    an error: then what was not committed is discarded.
+    """
+
+    def __init__(
+        self,
+        layout: IndexLayout,
+        store: Store,
+        derivation: Derivation,
+        edition: int,
+        *,
+        device: str,
+        limits: Limits,
+        strict: bool,
+        progress: Progress,
+    ) -> None:
+        self._layout = layout
+        self._store = store
+        self._derivation = derivation
+        self._edition = edition
+        self._limits = limits
+        self._strict = strict
+        self._progress = progress
+        self._pool = EncoderPool(device, limits)
+        self._reaches: list[Reach] | None = None
+        self._dimensions = {
+            space.spec.item: len(derivation.fusion.transforms[space.name].means[space.spec.item])
+            for space in derivation.recipe.spaces
+            if space.spec.item.startswith(f"{VECTOR}:")
+        }
+        self._held = ExitStack()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Nothing to commit."""
+        self._changes = Changes()
+        self._counts = Counts()
+        self._shown: list[Reject] = []
+        self._started = self._saved = monotonic()
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        device: str = "auto",
+        limits: Limits | None = None,
+        strict: bool = False,
+        progress: Progress | None = None,
+    ) -> Writer:
+        """Open an index for changes. Encoders are loaded at the first `add` or `update`.
+
+        Args:
+            path: the folder that `build_index` made.
+            device: where items are encoded: `auto`, `cpu`, `cuda` or `mps`.
+            limits: bounds on pixels, bytes and seconds of media.
+            strict: whether the first row or input that cannot be used fails the call; without,
+                it is left out, counted and kept among the rejects.
+            progress: told of every stage; None tells nobody.
+
+        Raises:
+            NotAnIndexError: the folder is no index.
+            IndexLockedError: another writer is at work; the message names its process.
+            CorruptIndexError: a file is not what was written.
+        """
+        layout = index_layout(path)
+        with ExitStack() as held, translated_os_errors(f"index {layout.root}"):
+            held.enter_context(writer_lock(layout.lock))
+            store, snapshot, derivation = open_latest(
+                layout, lambda now: Derivation.read(layout, now)
+            )
+            held.callback(store.close)
+            # No view is held between calls: the store could not use pages again.
+            snapshot.close()
+            writer = cls(
+                layout,
+                store,
+                derivation,
+                snapshot.edition,
+                device=device,
+                limits=limits or Limits(),
+                strict=strict,
+                progress=progress or Silent(),
+            )
+            writer._held = held.pop_all()
+        return writer
+
+    def close(self) -> None:
+        """Let go of the index; what was not committed is discarded. Closing twice does nothing."""
+        self._begin()
+        self._held.close()
+        self._is_closed = True
+
+    _is_closed = False
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            if kind is None and not self._is_closed and self._changes:
+                self.commit()
+        finally:
+            self.close()
+
+    def add(
+        self,
+        catalog: str | Path | Iterable[Mapping[str, Any]],
+        *,
+        id: str | None = None,
+        text: str | Sequence[str] | None = None,
+        image: str | Sequence[str] | None = None,
+        audio: str | Sequence[str] | None = None,
+        vector: str | Mapping[str, str] | None = None,
+        media_root: str | Path | None = None,
+    ) -> None:
+        """Add items that are not there yet.
+
+        Args:
+            catalog: a dump or an iterable of mappings, as `build_index` takes them.
+            id, text, image, audio, vector: columns; None for those that the index was built with.
+            media_root: folder that media paths start from and may not leave; None takes the dump's
+                own folder, or the current one for an iterable.
+
+        Raises:
+            ExistingIdError: an item is there already.
+            DuplicateIdError: an id is there twice.
+            VectorDimensionError: a ready-made vector of another dimension than the index's.
+            CatalogError: the catalog cannot be read, is empty, or, if strict, has a bad row.
+            FingerprintMismatchError: an encoder here is not the one the index was built with.
+        """
+        named = {"id": id, "text": text, "image": image, "audio": audio, "vector": vector}
+        self._take(catalog, named, media_root, _must_be_new)
+
+    def update(
+        self,
+        catalog: str | Path | Iterable[Mapping[str, Any]],
+        *,
+        upsert: bool = False,
+        id: str | None = None,
+        text: str | Sequence[str] | None = None,
+        image: str | Sequence[str] | None = None,
+        audio: str | Sequence[str] | None = None,
+        vector: str | Mapping[str, str] | None = None,
+        media_root: str | Path | None = None,
+    ) -> None:
+        """Put whole rows in the place of what is there: an item is what its row says now. Only
+        inputs whose content has changed are encoded; changed metadata alone encodes nothing.
+
+        Arguments and errors are those of `add`, but:
+
+        Args:
+            upsert: whether items that are not there are added.
+
+        Raises:
+            UnknownIdError: an item is not there, and this is no upsert.
+        """
+        named = {"id": id, "text": text, "image": image, "audio": audio, "vector": vector}
+        self._take(catalog, named, media_root, None if upsert else _must_be_there)
+
+    def delete(self, ids: Iterable[str | int]) -> None:
+        """Delete items.
+
+        Raises:
+            UnknownIdError: an item is not there.
+            DuplicateIdError: an id is there twice.
+        """
+        self._check_open()
+        named = [item_id(one) for one in ([ids] if isinstance(ids, str) else ids)]
+        seen: set[str] = set()
+        for some in chunks(named, _CHECKED_TOGETHER):
+            for one, there in zip(some, self._known(some), strict=True):
+                _check_once(one, "", seen)
+                _must_be_there(one, "", there)
+        self._changes.items.update(dict.fromkeys(named))
+
+    def commit(self) -> CommitSummary:
+        """Make everything since the last commit visible, all of it in one durable step.
+
+        When it fails, as on a full disk, nothing of it is visible and it can be tried again.
+
+        Raises:
+            StoreError: no space, no permission, or a map that cannot grow.
+        """
+        self._check_open()
+        summary = self._summary(self._apply())
+        self._begin()
+        return summary
+
+    def _apply(self) -> Applied:
+        changes, derivation = self._changes, self._derivation
+        if not changes:
+            with self._store.snapshot() as snapshot:
+                return Applied(items=snapshot.count(), uncompacted=snapshot.uncompacted())
+        return self._store.write(
+            lambda transaction: apply(transaction, changes, derivation.recipe, derivation.fusion)
+        )
+
+    def _summary(self, applied: Applied) -> CommitSummary:
+        fresh, dead = applied.uncompacted
+        counts = self._counts
+        return CommitSummary(
+            path=self._layout.root,
+            added=applied.added,
+            updated=applied.updated,
+            metadata_only=applied.metadata_only,
+            unchanged=applied.unchanged,
+            deleted=applied.deleted,
+            items=applied.items,
+            fresh=fresh,
+            dead=dead,
+            compact_due=applied.uncompacted.is_due(self._derivation.manifest.items),
+            inputs=counts.inputs,
+            encoded={m: counts.encoded.get(m, 0) for m in counts.inputs},
+            rejected_rows=counts.rejected_rows,
+            rejected_inputs=counts.rejected_inputs,
+            seconds=monotonic() - self._started,
+            rejects=tuple(self._shown),
+        )
+
+    def _take(
+        self,
+        source: str | Path | Iterable[Mapping[str, Any]],
+        named: dict[str, Any],
+        media_root: str | Path | None,
+        rule: _Rule | None,
+    ) -> None:
+        """Encode the rows of a catalog; only when all were, they are kept for the commit."""
+        self._check_open()
+        catalog = self._catalog(source, named, media_root)
+        encoder = self._encoder()
+        items: dict[str, Encoded | None] = {}
+        rejects: list[Reject] = []
+        self._progress.start("encode", catalog.rows)
+        checked = self._checked(catalog.items(), rule)
+        for batch in encoder.run(checked, workers=max(2, usable_cores())):
+            items.update({one.id: one for one in batch.items})
+            rejects += batch.rejects
+            self._save()
+            self._progress.advance(batch.seen)
+        self._progress.finish()
+        self._changes.items.update(items)
+        self._changes.rejects += [reject.to_dict() for reject in rejects]
+        self._shown = [*self._shown, *rejects][:_REJECTS_SHOWN]
+        self._counts.add(encoder.counts)
+
+    def _catalog(
+        self, source: Any, named: dict[str, Any], media_root: str | Path | None
+    ) -> Catalog:
+        given = {name: value for name, value in named.items() if value is not None}
+        if isinstance(source, str | Path) and Path(source).is_dir() and not given:
+            return open_catalog(source, media_root=media_root)
+        known: dict[str, Any] = self._derivation.manifest.catalog.columns
+        columns = Columns.named(**{**known, **given})
+        for name in columns.vector if "vector" in given else ():
+            if f"{VECTOR}:{name}" not in self._dimensions:
+                raise InvalidColumnsError(
+                    f"vector space {name!r}",
+                    expected=f"one of the index's, {list(self._dimensions)}",
+                    got="none of that name",
+                    remedy="Build the index again to add a space.",
+                )
+        remembered = {**known, **dict.fromkeys(given.keys() - {"id"})}
+        optional = Columns.named(**remembered).of_inputs
+        return open_catalog(source, columns, media_root, optional=optional)
+
+    def _encoder(self) -> ItemEncoder:
+        recipe = self._derivation.recipe
+        with self._store.snapshot() as snapshot:
+            items = snapshot.count()
+        if self._reaches is None:
+            self._reaches = [
+                Reach(space.name, m, checked_encoder(self._pool, space.spec, m, known), known)
+                for space in recipe.spaces
+                for m, known in space.fingerprints.items()
+            ]
+        return ItemEncoder(
+            self._store,
+            recipe.spaces,
+            self._reaches,
+            self._limits,
+            strict=self._strict,
+            impute=recipe.missing == "impute",
+            sampled=max(0, QUERY_TOWER_SAMPLE - items),
+            unsaved=self._changes.embeddings,
+        )
+
+    def _save(self) -> None:
+        """Save what was encoded, when it would be much to lose."""
+        unsaved = self._changes.embeddings
+        late = monotonic() - self._saved > _UNSAVED_SECONDS
+        if unsaved and (late or len(unsaved) > _UNSAVED_EMBEDDINGS):
+            self._store.save_embeddings(unsaved)
+            unsaved.clear()
+            self._saved = monotonic()
+
+    def _checked(
+        self, entries: Iterable[Item | Reject], rule: _Rule | None
+    ) -> Iterator[Item | Reject]:
+        """Entries of a catalog, before they are encoded."""
+        seen: set[str] = set()
+        for some in chunks(entries, _CHECKED_TOGETHER):
+            items = [entry for entry in some if isinstance(entry, Item)]
+            for item, there in zip(items, self._known([i.id for i in items]), strict=True):
+                where = f"row {item.line}, "
+                _check_once(item.id, where, seen)
+                if rule is not None:
+                    rule(item.id, where, there)
+                self._check_dimensions(item)
+            yield from some
+
+    def _known(self, ids: Sequence[str]) -> list[bool]:
+        """Which of these items there are, or will be after the commit."""
+        with self._store.view() as view:
+            found = view.get_many(f"ids.{self._edition}", [one.encode() for one in ids])
+        changed = self._changes.items
+        return [
+            changed[one] is not None if one in changed else key is not None
+            for one, key in zip(ids, found, strict=True)
+        ]
+
+    def _check_dimensions(self, item: Item) -> None:
+        for modality, inputs in item.inputs.items():
+            expected = self._dimensions.get(modality)
+            for given in inputs if expected is not None else ():
+                got = len(given.content or b"") // 4
+                if got != expected:
+                    raise VectorDimensionError(
+                        f"row {item.line}, item {item.id!r}, {modality}",
+                        expected=f"{expected} values, as the index has",
+                        got=f"{got}",
+                        remedy="Use the model that made the catalog's vectors, or build again.",
+                    )
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise WriterClosedError(
+                "writer", expected="an open one", got="closed", remedy="Open the index again."
+            )
+
+
+_Rule = Callable[[str, str, bool], None]
+"""Refuses an id, given where it stands and whether there is an item of that id."""
+
+
+def _must_be_new(one: str, where: str, there: bool) -> None:
+    if there:
+        raise ExistingIdError(
+            f"{where}item {one!r}",
+            expected="an id that the index has not",
+            got="one that is there already",
+            remedy="Use `update`, or `update` with `upsert` for items old and new.",
+        )
+
+
+def _must_be_there(one: str, where: str, there: bool) -> None:
+    if not there:
+        raise UnknownIdError(
+            f"{where}item {one!r}",
+            expected="an id of the index",
+            got="one that it has not",
+            remedy="Check the id; to add items use `add`, or `update` with `upsert`.",
+        )
+
+
+def _check_once(one: str, where: str, seen: set[str]) -> None:
+    if one in seen:
+        raise DuplicateIdError(
+            f"{where}item {one!r}",
+            expected="each id once in a batch",
+            got="this one twice",
+            remedy="Keep one of them.",
+        )
+    seen.add(one)
