@@ -202,15 +202,17 @@ def categories(split: Split, learned: Mapping[str, Path]) -> dict[str, float]:
 def _category_precision(index: Path, weights: dict[str, float]) -> float:
     with Retriever.open(index, device="cpu") as shop:
         internals: Any = shop
-        category = {r.id: r.metadata.get("category") for _, r in internals._snapshot.scan_records()}
+        category = {
+            r.id: r.metadata.get("category") for _, r in internals._view.snapshot.scan_records()
+        }
         rng = np.random.default_rng(SEED)
         ids = [str(one) for one in rng.permutation(list(category))[:_ASKED]]
-        states = internals._generation.states
+        states = internals._view.generation.states
         whole = [
             one
             for one in ids
             # One that has a single space cannot be asked for in the other.
-            if states[internals._snapshot.row_of(one)].all()
+            if states[internals._view.snapshot.row_of(one)].all()
         ]
         answers = shop.search_many([Query(like=[one], weights=weights) for one in whole], K)
     return mean_of(
@@ -227,7 +229,7 @@ def skewed(index: Path) -> dict[str, float]:
     rebuild_index(index, profile="fast")
     with Retriever.open(index, device="cpu") as shop:
         internals: Any = shop
-        generation, snapshot = internals._generation, internals._snapshot
+        generation, snapshot = internals._view.generation, internals._view.snapshot
         rows = np.concatenate([rows for _, rows in generation.searcher.rows.chunks()])
         whole = np.flatnonzero((generation.states == 1).all(axis=1))
         chosen = np.random.default_rng(SEED).permutation(whole)[:500].tolist()
@@ -237,7 +239,7 @@ def skewed(index: Path) -> dict[str, float]:
             queries = [Query(like=[record.id], weights=weights) for record in records]
             answers = shop.search_many(queries, K)
             good = 0
-            for one, hits in zip(internals._composer.compose(queries), answers, strict=True):
+            for one, hits in zip(internals._view.composer.compose(queries), answers, strict=True):
                 scores = rows @ one.vector
                 scores[one.excluded] = -np.inf
                 bound = np.partition(scores, -K)[-K]

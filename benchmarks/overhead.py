@@ -40,11 +40,11 @@ Vectors = NDArray[np.float32]
 
 def steps(shop: Any, vectors: Vectors) -> dict[str, Callable[[int], Any]]:
     """Each step of a search by the number of its query, its input computed beforehand."""
-    generation = shop._generation
+    generation = shop._view.generation
     searcher, point = generation.searcher, generation.point
     count = point.candidates(K)
     queries = [Query(vector=vector) for vector in vectors]
-    composed = shop._composer.compose(queries)
+    composed = shop._view.composer.compose(queries)
     fused = np.stack([one.vector for one in composed])
     way = shop._way(composed[0])
     searcher.rows.check()
@@ -53,17 +53,17 @@ def steps(shop: Any, vectors: Vectors) -> dict[str, Callable[[int], Any]]:
     numbers = [generation.row_numbers[positions].tolist() for positions, _ in found]
     return {
         "query object (made before, not counted)": lambda q: Query(vector=vectors[q]),
-        "compose": lambda q: shop._composer.compose([queries[q]]),
+        "compose": lambda q: shop._view.composer.compose([queries[q]]),
         "codes alone (part of the next)": lambda q: searcher._index.search(
             fused[q : q + 1], count, nprobe=point.nprobe
         ),
         "codes and rows, FAISS and its wrappers": lambda q: searcher.search(
             fused[q : q + 1], K, point
         ),
-        "similarities per space (part of hits)": lambda q: shop._scorer.matches(
-            shop._scorer.account(composed[q], found[q][0], rows[q]), composed[q]
+        "similarities per space (part of hits)": lambda q: shop._view.scorer.matches(
+            shop._view.scorer.account(composed[q], found[q][0], rows[q]), composed[q]
         ),
-        "records, metadata (part of hits)": lambda q: shop._snapshot.records(numbers[q]),
+        "records, metadata (part of hits)": lambda q: shop._view.snapshot.records(numbers[q]),
         "ids alone": lambda q: list(shop._bare([shop._ranked(composed[q], K, way, *found[q])])),
         "hits": lambda q: list(
             shop._explained([composed[q]], [shop._ranked(composed[q], K, way, *found[q])])
@@ -73,10 +73,10 @@ def steps(shop: Any, vectors: Vectors) -> dict[str, Callable[[int], Any]]:
 
 def bare_call(shop: Any, vectors: Vectors) -> Callable[[int], Any]:
     """The FAISS call that a search makes, with nothing of ours around it."""
-    generation = shop._generation
+    generation = shop._view.generation
     index, point = generation.searcher._index, generation.point
     fused = np.stack(
-        [one.vector for one in shop._composer.compose([Query(vector=v) for v in vectors])]
+        [one.vector for one in shop._view.composer.compose([Query(vector=v) for v in vectors])]
     )
     generation.searcher.rows.check()
     if index._refined is None:

@@ -97,9 +97,9 @@ class Trial:
 def text_trial(corpus: Corpus, shop: Retriever, raw: Vectors, encoded: Vectors) -> Trial:
     """Text queries, encoded beforehand; exact search over vectors fused anew in float32."""
     internals: Any = shop
-    fusion = internals._generation.fusion
+    fusion = internals._view.generation.fusion
     contents = [text.encode() for text in corpus.queries]
-    internals._composer._encoder = Remembered(dict(zip(contents, encoded, strict=True)))
+    internals._view.composer._encoder = Remembered(dict(zip(contents, encoded, strict=True)))
     queries = [Query(text=text) for text in corpus.queries]
     (name, transform), *_ = fusion.transforms.items()
     return Trial(
@@ -107,7 +107,7 @@ def text_trial(corpus: Corpus, shop: Retriever, raw: Vectors, encoded: Vectors) 
         shop,
         queries,
         fusion.fuse_items({name: transform.item_blocks(raw)}),
-        np.stack([one.vector for one in internals._composer.compose(queries)]),
+        np.stack([one.vector for one in internals._view.composer.compose(queries)]),
         _positions(corpus),
     )
 
@@ -206,7 +206,7 @@ def _curve(trial: Trial, kth: Doubles) -> list[dict[str, float]]:
     Without the rival in between, whose scan empties the caches: a little faster than above.
     """
     internals: Any = trial.shop
-    generation = internals._generation
+    generation = internals._view.generation
     chosen = generation.point
     if trial.shop.manifest.index.kind == "exact":
         return []

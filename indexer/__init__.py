@@ -16,7 +16,7 @@ from .learn import (
 from .learning.weights import WeightReport
 from .live import Chosen, Live
 from .manifest import IndexEntry, Manifest, PointEntry, SpaceEntry
-from .opening import open_latest, take_latest
+from .opening import open_latest
 from .progress import Progress
 from .rebuild import RebuildSummary, rebuild_index
 from .searcher import Selection
@@ -60,7 +60,6 @@ __all__ = [
     "open_latest",
     "read_ids",
     "rebuild_index",
-    "take_latest",
     "tune_generation",
     "verify_index",
     "wants_gpu",

@@ -28,21 +28,16 @@ def open_latest(layout: IndexLayout, opener: Callable[[Snapshot], T]) -> tuple[S
     """
     store = Store.open(layout)
     try:
-        return store, *take_latest(store, opener)
+        for attempt in range(_TRIES):
+            snapshot = store.snapshot()
+            try:
+                return store, snapshot, opener(snapshot)
+            except BaseException as error:
+                snapshot.close()
+                swept = isinstance(error, CatalensError | OSError)
+                if attempt == _TRIES - 1 or not swept or not store.has_moved_on(snapshot.current):
+                    raise
+        raise AssertionError("unreachable")
     except BaseException:
         store.close()
         raise
-
-
-def take_latest(store: Store, opener: Callable[[Snapshot], T]) -> tuple[Snapshot, T]:
-    """The same of a store that is open already; the caller closes the snapshot."""
-    for attempt in range(_TRIES):
-        snapshot = store.snapshot()
-        try:
-            return snapshot, opener(snapshot)
-        except BaseException as error:
-            snapshot.close()
-            swept = isinstance(error, CatalensError | OSError)
-            if attempt == _TRIES - 1 or not swept or not store.has_moved_on(snapshot.current):
-                raise
-    raise AssertionError("unreachable")

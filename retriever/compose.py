@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,11 +36,7 @@ class Composed(NamedTuple):
     parts: Mapping[str, QueryPart]
     terms: dict[str, list[tuple[float, Floats]]]
     missing: str
-
-    @property
-    def is_against(self) -> bool:
-        """Whether any weight is negative."""
-        return any(weight < 0 for terms in self.terms.values() for weight, _ in terms)
+    is_against: bool
 
     @property
     def blocks(self) -> dict[str, Floats]:
@@ -111,6 +107,7 @@ class Composer:
         missing = self._policy(query)
         terms: dict[str, list[tuple[float, Floats]]] = {}
         excluded = []
+        against = False
         for part, wanted in zip(query.parts, inputs, strict=True):
             if part.kind == "item":
                 position = self._position(part.value)
@@ -124,6 +121,7 @@ class Composer:
                 weight = part.weight * self._weight(query, space, modality) * trust
                 if weight:
                     terms.setdefault(space, []).append((weight, block))
+                    against = against or weight < 0
         vector, parts = self._fusion.fuse_query(terms)
         if not parts:
             raise NoWeightError(
@@ -132,7 +130,7 @@ class Composer:
                 got="parts whose weights are all zero or cancel out",
                 remedy="Raise a weight, or leave out parts that say the same with both signs.",
             )
-        return Composed(vector, excluded, parts, terms, missing)
+        return Composed(vector, excluded, parts, terms, missing, against)
 
     def _policy(self, query: Query) -> str:
         """The query's policy for missing modalities, else the index's."""
@@ -150,17 +148,25 @@ class Composer:
 
     def _blocks(
         self, vectors: list[tuple[str, str, Floats]]
-    ) -> Iterator[tuple[str, str, float, Floats]]:
+    ) -> list[tuple[str, str, float, Floats]]:
         """Encoder vectors of one part, as (space, modality, vector), to the blocks that they give:
         in their own space and, through heads, in others that no vector of the part is in."""
+        transforms = self._fusion.transforms
+        found = [
+            (space, modality, 1.0, transforms[space].query_block(vector, modality))
+            for space, modality, vector in vectors
+        ]
+        if not self._leads:
+            return found
         own = {space for space, _, _ in vectors}
         for space, modality, vector in vectors:
-            yield space, modality, 1.0, self._block(space, modality, vector)
             for target, reach in self._leads.get((space, modality), ()):
                 if target not in own:
                     aligned = reach.head(vector[None])[0]
                     if aligned.any():
-                        yield target, modality, reach.trust, self._block(target, modality, aligned)
+                        block = transforms[target].query_block(aligned, modality)
+                        found.append((target, modality, reach.trust, block))
+        return found
 
     def _vector(self, space: str | None, vector: Floats) -> tuple[str, str, Floats]:
         """Space, modality and unit vector of a ready-made vector."""
@@ -193,9 +199,6 @@ class Composer:
         if given is None:
             given = query.weights.get(kind_of_input(modality))
         return self._weights[space] if given is None else given
-
-    def _block(self, space: str, modality: str, vector: Floats) -> Floats:
-        return self._fusion.transforms[space].query_block(vector, modality)
 
     def _item_vectors(self, position: int) -> list[tuple[str, str, Floats]]:
         """What an item is indexed by: (space, modality, unit encoder vector)."""

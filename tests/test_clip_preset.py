@@ -62,11 +62,11 @@ def test_text_reaches_every_space_by_its_own_tower(shop: cl.Retriever, preset: P
     from safetensors.numpy import load_file
 
     manifest = shop.manifest
-    generation = shop._generation
+    generation = shop._view.generation
     tensors = load_file(generation.layout.path("fusion.safetensors"))
     pool = EncoderPool("cpu")
     rows = generation.searcher.rows.take(np.arange(len(shop)))
-    records = {r.id: n for n, (_, r) in enumerate(shop._snapshot.scan_records())}
+    records = {r.id: n for n, (_, r) in enumerate(shop._view.snapshot.scan_records())}
     for space in manifest.spaces:
         name = space.spec.name
         encoder = pool.get(space.spec.encoders["text"])
@@ -81,15 +81,15 @@ def test_text_reaches_every_space_by_its_own_tower(shop: cl.Retriever, preset: P
 
 
 def test_towers_of_one_space_have_means_of_their_own(shop: cl.Retriever) -> None:
-    transform = shop._generation.fusion.transforms["clip"]
+    transform = shop._view.generation.fusion.transforms["clip"]
     assert set(transform.means) == {"image", "text"}
     assert not np.allclose(transform.means["image"], transform.means["text"], atol=1e-3)
 
 
 def test_picture_finds_itself_through_the_shared_space(shop: cl.Retriever) -> None:
     media_root = Path(shop.manifest.catalog.media_root)
-    for row, record in shop._snapshot.scan_records():
-        (inputs,) = shop._snapshot.inputs([row])
+    for row, record in shop._view.snapshot.scan_records():
+        (inputs,) = shop._view.snapshot.inputs([row])
         sources = inputs.sources.get("image")
         if sources and sources[0]:
             hit = shop.search(cl.Query(image=media_root / sources[0]), k=1)[0]

@@ -153,6 +153,10 @@ def weighted_sums(terms: Terms) -> dict[str, tuple[Floats, float]]:
 
 def added(parts: Mapping[str, QueryPart], dimension: int) -> FusedQuery:
     """Parts added up to the query vector (D,)."""
+    if len(parts) == 1:
+        (part,) = parts.values()
+        if len(part.vector) == dimension:
+            return FusedQuery(part.vector, parts)
     vector = np.zeros(dimension, dtype=np.float32)
     for part in parts.values():
         vector[part.where] += part.vector

@@ -142,7 +142,7 @@ def test_what_the_rows_lost_is_taken_from_every_recall(rounded: Path) -> None:
 def opened_rows(path: Path) -> Searcher:
     """The searcher of an index."""
     with Retriever.open(path, device="cpu") as shop:
-        return shop._generation.searcher
+        return shop._view.generation.searcher
 
 
 def test_tuning_keeps_what_the_rows_lost(index: Path) -> None:

@@ -81,7 +81,7 @@ def test_each_index_answers_like_a_scan(base: Path, way: dict[str, Any], checked
 
 def keep_unchecked(shop: Any) -> None:
     """As while no more than what is read was checked: rows are scored by numpy."""
-    rows = shop._generation.searcher.rows
+    rows = shop._view.generation.searcher.rows
     rows.check = lambda blocks=None: False
 
 

@@ -42,7 +42,7 @@ def queries(**options: object) -> list[Query]:
 def test_scores_are_those_of_the_rows_and_explained(index: Path, checked: bool) -> None:
     rows = Opened(index).rows.astype(np.float64)
     with Retriever.open(index, device="cpu") as shop:
-        searcher = shop._generation.searcher
+        searcher = shop._view.generation.searcher
         if checked:
             assert searcher.rows.check()
         else:
@@ -63,8 +63,8 @@ def test_scores_are_those_of_the_rows_and_explained(index: Path, checked: bool) 
 def test_what_an_item_lacks_contributes_nothing(index: Path) -> None:
     seen = 0
     with Retriever.open(index, device="cpu") as shop:
-        blocks = shop._generation.fusion.blocks  # type: ignore[attr-defined]
-        rows = shop._generation.searcher.rows.take(np.arange(N))
+        blocks = shop._view.generation.fusion.blocks  # type: ignore[attr-defined]
+        rows = shop._view.generation.searcher.rows.take(np.arange(N))
         assert (rows[LACKS][:, blocks["b"]] == 0).all() and (rows[~LACKS][:, blocks["b"]]).any()
         for hits in shop.search_many(queries(), 20):
             for hit in hits:
@@ -76,7 +76,7 @@ def test_what_an_item_lacks_contributes_nothing(index: Path) -> None:
         # To FAISS too, but for the rounding of its arithmetic.
         alone = np.zeros((1, rows.shape[1]), dtype=np.float32)
         alone[:, blocks["b"]] = clustered(1, B)
-        ((positions, scores),) = shop._generation.searcher.search(alone, N, None)
+        ((positions, scores),) = shop._view.generation.searcher.search(alone, N, None)
     assert seen > 50
     assert np.abs(scores[LACKS[positions]]).max() <= 1e-7
 

@@ -192,7 +192,7 @@ def test_refresh_moves_on_and_tells(shop: Shop) -> None:
                 writer.update([row])
             assert retriever.refresh() is True
             shop.check(retriever, count=5)
-        assert "v7" in other._snapshot.records([7])[0].id
+        assert "v7" in other._view.snapshot.records([7])[0].id
         assert len(other.search(Query(like="v7"), 5)) == 5
         assert other.refresh() is True
         shop.check(other)

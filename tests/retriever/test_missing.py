@@ -93,7 +93,7 @@ def test_renormalise_is_the_weighted_mean_over_what_both_have(
     with Retriever.open(plain) as shop:
         for n in (1, 2, 3):
             query = asked(n, missing="renormalise", weights=weights)
-            vector = shop._composer.compose([query])[0].vector.astype(np.float64)
+            vector = shop._view.composer.compose([query])[0].vector.astype(np.float64)
             total, weight = np.zeros(N), np.zeros(N)
             for column, (name, where) in enumerate(blocks.items()):
                 total += opened.rows[:, where] @ vector[where]
@@ -110,7 +110,7 @@ def test_drop_returns_exactly_the_best_that_have_what_is_asked(plain: Path) -> N
     opened = Opened(plain)
     with Retriever.open(plain) as shop:
         query = asked(3, missing="drop")
-        scores = opened.rows @ shop._composer.compose([query])[0].vector
+        scores = opened.rows @ shop._view.composer.compose([query])[0].vector
         allowed = np.flatnonzero(opened.mask.all(axis=1))
         best = allowed[np.argsort(-scores[allowed], kind="stable")[:25]]
         assert [int(hit.id) for hit in shop.search(query, 25)] == best.tolist()

@@ -46,7 +46,7 @@ class Catalens(Adapter):
     def _open(self) -> None:
         shop: Any = Retriever.open(self._folder, device="cpu")
         self._shop = shop
-        self._built = shop._generation.point
+        self._built = shop._view.generation.point
 
     def _items(self, vectors: Vectors) -> Iterator[dict[str, Any]]:
         """Rows with their numbers as ids."""
@@ -67,7 +67,7 @@ class Catalens(Adapter):
 
     def choose(self, setting: Settings, queries: Vectors) -> None:
         point = {name: setting[name] for name in _OPERATING_POINT if name in setting}
-        self._shop._generation.point = replace(self._built, **point)
+        self._shop._view.generation.point = replace(self._built, **point)
         self._arguments = {name: setting[name] for name in setting if name not in point}
         self._queries = [Query(vector=query) for query in queries]
 

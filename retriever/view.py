@@ -1,0 +1,255 @@
+"""One state of an index, opened for searching: what it answers never changes."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import repeat
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encoders import Limits
+from indexer import (
+    Chosen,
+    FusedQueries,
+    Generation,
+    IndexLayout,
+    Live,
+    Snapshot,
+    Store,
+    open_latest,
+    wants_gpu,
+)
+
+from .compose import Composed, Composer
+from .filters import parse
+from .hit import Hit
+from .predicates import evaluate
+from .query import Query
+from .query_encoder import QueryEncoder
+from .scoring import Account, Scorer
+
+Floats = NDArray[np.float32]
+
+_SELECTIONS_KEPT = 32
+# Where scores are not the inner product that the index knows, so many times the hits wanted are
+# scored exactly, and at least so many.
+_OVER_FETCHED = 10
+_LEAST_RESCORED = 200
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+# What `Hit._make` does, without a step in Python for each hit.
+_hit = partial(tuple.__new__, Hit)
+
+
+class _Way(NamedTuple):
+    """How a query is searched: `having` are the spaces that its hits must have."""
+
+    having: tuple[str, ...]
+    rescored: bool
+    against: bool
+
+
+class _Ranked(NamedTuple):
+    """Hits (h,) of a query, best first; what is known of why where scoring had to know."""
+
+    positions: NDArray[np.int64]
+    scores: Floats
+    account: Account | None
+
+
+class View:
+    """A snapshot of the store and the generation that it names; safe to use from many threads.
+
+    It is held by whoever uses it, and closed when the last one lets go: a retriever that moves on
+    waits for no search, and no search loses what it works on.
+    """
+
+    def __init__(
+        self, store: Store, snapshot: Snapshot, generation: Generation, encoder: QueryEncoder
+    ) -> None:
+        self.store = store
+        self.snapshot = snapshot
+        self.generation = generation
+        self.live = Live(generation, snapshot)
+        self.encoder = encoder
+        self.composer = Composer(self.live, snapshot, encoder)
+        self.scorer = Scorer(self.live, snapshot)
+        self._names = [space.spec.name for space in generation.manifest.spaces]
+        self._selections: OrderedDict[tuple[str | None, tuple[str, ...]], Chosen] = OrderedDict()
+        self._lock = threading.Lock()
+        self._holders = 1
+
+    @classmethod
+    def open(cls, layout: IndexLayout, device: str, before: View | None = None) -> View:
+        """Open what an index names current; what an earlier view has open of it is taken over.
+
+        Raises:
+            NotAnIndexError, CorruptIndexError, UnsupportedFormatError: the index itself.
+        """
+
+        def opened(snapshot: Snapshot) -> Generation:
+            known = before is not None and before.snapshot.current.generation_key
+            if before is not None and known == snapshot.current.generation_key:
+                return before.generation
+            return Generation.open(layout, snapshot.current, gpu=wants_gpu(device))
+
+        store, snapshot, generation = open_latest(layout, opened)
+        try:
+            spaces = generation.manifest.spaces
+            encoder = (
+                QueryEncoder(spaces, device, Limits())
+                if before is None
+                else before.encoder.for_spaces(spaces)
+            )
+            return cls(store, snapshot, generation, encoder)
+        except BaseException:
+            snapshot.close()
+            store.close()
+            raise
+
+    def hold(self) -> None:
+        """Keep it open until `let_go` is called once more; for who knows that it is open."""
+        with self._lock:
+            self._holders += 1
+
+    def let_go(self) -> None:
+        """The last one closes it."""
+        with self._lock:
+            self._holders -= 1
+            if self._holders:
+                return
+        self.snapshot.close()
+        self.store.close()
+
+    def is_latest(self) -> bool:
+        """Whether nothing has been committed since."""
+        return self.store.current() == self.snapshot.current
+
+    def answer(
+        self,
+        queries: Sequence[Query],
+        k: int,
+        where: str | None,
+        recall: float | None,
+        explain: bool,
+    ) -> list[list[Hit]]:
+        """See `Retriever.search_many`; queries must be some, and `k` one that can be had."""
+        if where is not None:
+            self._allowed(
+                where
+            )  # a filter that does not read is refused before anything is encoded
+        composed = self.composer.compose(queries)
+        # Queries that are searched in one way are searched together.
+        ways: dict[_Way, list[int]] = {}
+        for number, one in enumerate(composed):
+            ways.setdefault(self._way(one), []).append(number)
+        hits: list[list[Hit]] = [[] for _ in composed]
+        for way, numbers in ways.items():
+            together = [composed[number] for number in numbers]
+            ranked = self._search(together, k, way, where, recall)
+            told = self._explained(together, ranked) if explain else self._bare(ranked)
+            for number, found in zip(numbers, told, strict=True):
+                hits[number] = found
+        return hits
+
+    def fused(self, queries: Sequence[Query]) -> FusedQueries:
+        """See `Retriever.fused`."""
+        composed = self.composer.compose(queries)
+        return FusedQueries(
+            np.stack([one.vector for one in composed]),
+            np.array([one.is_against for one in composed]),
+        )
+
+    def _way(self, query: Composed) -> _Way:
+        return _Way(
+            tuple(query.parts) if query.missing == "drop" else (),
+            self.scorer.rescores(query),
+            query.is_against,
+        )
+
+    def _search(
+        self,
+        composed: list[Composed],
+        k: int,
+        way: _Way,
+        where: str | None,
+        recall: float | None,
+    ) -> list[_Ranked]:
+        vectors = np.concatenate([one.vector for one in composed]).reshape(len(composed), -1)
+        most = k + max(len(one.excluded) for one in composed)
+        if way.rescored:
+            most = max(_OVER_FETCHED * most, _LEAST_RESCORED)
+        point = self.generation.point_for(recall, against=way.against)
+        allowed = self._allowed(where, way.having) if where is not None or way.having else None
+        found = self.live.search(vectors, min(most, len(self.live)), point, allowed)
+        return [self._ranked(one, k, way, *hits) for one, hits in zip(composed, found, strict=True)]
+
+    def _ranked(
+        self, query: Composed, k: int, way: _Way, positions: NDArray[np.int64], scores: Floats
+    ) -> _Ranked:
+        """The k best of what was found, scored anew where scores are no inner product."""
+        if query.excluded:
+            keep = [n for n, p in enumerate(positions.tolist()) if p not in query.excluded]
+            positions, scores = positions[keep], scores[keep]
+        if not way.rescored:
+            return _Ranked(positions[:k], scores[:k], None)
+        account = self._account(query, positions)
+        scores = account.scores()
+        order = (-scores).argsort(kind="stable")[:k]
+        return _Ranked(positions[order], scores[order], account.take(order))
+
+    def _account(self, query: Composed, positions: NDArray[np.int64]) -> Account:
+        rows = self.live.rows(positions)
+        return self.scorer.account(query, positions, rows)
+
+    def _explained(self, queries: list[Composed], ranked: list[_Ranked]) -> Iterator[list[Hit]]:
+        """Hits with all that is known of them; the records of all are read at once."""
+        positions = np.concatenate([one.positions for one in ranked])
+        numbers = self.live.row_numbers.take(positions)
+        records = iter(self.snapshot.records(numbers.tolist()))
+        for query, (found, scores, known) in zip(queries, ranked, strict=True):
+            account = self._account(query, found) if known is None else known
+            matches = zip(*self.scorer.matches(account, query), strict=True)
+            # Hits first: where they end, no record must be taken.
+            yield [
+                Hit(record.id, score, dict(zip(self._names, spaces, strict=True)), record.metadata)
+                for score, spaces, record in zip(scores.tolist(), matches, records, strict=False)
+            ]
+
+    def _bare(self, ranked: list[_Ranked]) -> Iterator[list[Hit]]:
+        """Ids and scores alone: all ids are looked up at once, and no record is read."""
+        ids = self.live.ids(np.concatenate([one.positions for one in ranked]))
+        scores = np.concatenate([one.scores for one in ranked]).tolist()
+        hits = list(map(_hit, zip(ids, scores, repeat(_NOTHING), repeat(_NOTHING))))
+        end = 0
+        for positions, _, _ in ranked:
+            start, end = end, end + len(positions)
+            yield hits[start:end]
+
+    def _allowed(self, where: str | None, having: tuple[str, ...] = ()) -> Chosen:
+        """Which positions pass a filter and have some spaces; the last few are remembered."""
+        key = (where, having)
+        with self._lock:
+            if key in self._selections:
+                self._selections.move_to_end(key)
+                return self._selections[key]
+        passing = self.scorer.having(having)
+        if where is not None:
+            passing &= self._passing(where)
+        allowed = self.live.choose(passing)
+        with self._lock:
+            self._selections[key] = allowed
+            while len(self._selections) > _SELECTIONS_KEPT:
+                self._selections.popitem(last=False)
+        return allowed
+
+    def _passing(self, where: str) -> NDArray[np.bool_]:
+        rows = np.asarray(evaluate(parse(where), self.snapshot.postings()).to_array())
+        passing = np.zeros(self.snapshot.next_row, dtype=bool)
+        passing[rows] = True
+        return passing[self.live.row_numbers]
