@@ -135,7 +135,7 @@ def encode_queries(shop: Retriever, corpus: Corpus) -> tuple[Vectors, list[float
     for text in corpus.queries:
         wanted = (space, "text", text.encode())
         start = perf_counter()
-        vectors.append(internals._encoder.encode([wanted])[wanted])
+        vectors.append(internals._view.encoder.encode([wanted])[wanted])
         seconds.append(perf_counter() - start)
     return np.stack(vectors), seconds
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -204,10 +205,10 @@ def test_refresh_moves_on_to_another_build(tmp_path: Path) -> None:
     build_toy(tmp_path / "index", toy_rows(20))
     with Retriever.open(tmp_path / "index", device="cpu") as shop:
         assert shop.search(Query(text="red"), 3)
-        loaded = shop._encoder
+        loaded = shop._view.encoder
         build_toy(tmp_path / "index", toy_rows(25))
         assert shop.refresh() and len(shop) == 25
-        assert shop._encoder is loaded  # what is loaded already is kept
+        assert shop._view.encoder is loaded  # what is loaded already is kept
         build_toy(tmp_path / "index", toy_rows(9), preset=toy_preset(dimension=20))
         assert shop.refresh() and len(shop) == 9
         assert len(shop.search(Query(text="red"), 9)) == 9
@@ -243,6 +244,33 @@ def test_searches_go_on_while_it_refreshes(shop: Shop) -> None:
                 thread.join()
         assert not errors
         shop.check(retriever)
+
+
+def test_a_refresh_waits_for_no_search_and_ends_none(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search that began before it goes on in the state that it began in, and then lets go."""
+    began, goes_on = threading.Event(), threading.Event()
+    with Retriever.open(shop.path) as retriever, ThreadPoolExecutor(1) as pool:
+        before = retriever._view
+        search = before.live.search
+
+        def slowly(*arguments: Any) -> Any:
+            began.set()
+            assert goes_on.wait(30)
+            return search(*arguments)
+
+        monkeypatch.setattr(before.live, "search", slowly)
+        running = pool.submit(retriever.search, Query(like="v5"), 10)
+        assert began.wait(30)
+        with Writer.open(shop.path) as writer:
+            writer.delete(shop.drop("v5"))
+        assert retriever.refresh()
+        with pytest.raises(UnknownItemError):
+            retriever.search(Query(like="v5"), 10)
+        goes_on.set()
+        assert len(running.result()) == 10
+        assert before._holders == 0
 
 
 READER = """

@@ -45,7 +45,7 @@ def test_scores_are_those_of_the_most_similar_input_or_of_the_mean(index: tuple[
     transform = opened.fusion.transforms["looks"]
     with Retriever.open(path) as shop:
         internals: Any = shop
-        encode = internals._encoder.encode
+        encode = internals._view.encoder.encode
 
         def block(text: str) -> np.ndarray:
             wanted = ("looks", "text", text.encode())
