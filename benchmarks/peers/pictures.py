@@ -9,9 +9,10 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .contestants import OURS, OURS_PLAIN
+from .contestants import OURS, OURS_PLAIN, OURS_SMALL
 
-_OUR_COLOURS, _FRONT = {OURS: "#2456a6", OURS_PLAIN: "#5b8fd9"}, "#d9822b"
+_OUR_COLOURS = {OURS: "#2456a6", OURS_PLAIN: "#5b8fd9", OURS_SMALL: "#9cc0ef"}
+_FRONT = "#d9822b"
 _MARKERS = "sDv^<>PXhpd8"
 _SHOWN_FROM = 0.8
 

@@ -21,7 +21,8 @@ _READING = "encode"
 
 
 class Catalens(Adapter):
-    """Built with the metadata of `rows`, if there is any.
+    """Built with the metadata of `rows`, if there is any, and with the arguments of `build_index`
+    that its settings name.
 
     A setting's `nprobe` and `k_factor` take the place of what `tune` chose; whatever else is in it
     is given to `search` and `search_many` by name. The empty setting is what users get who set
@@ -34,7 +35,9 @@ class Catalens(Adapter):
     def build(self, vectors: Vectors, folder: Path, settings: Settings) -> None:
         self._folder = folder
         timer = StageTimer()
-        build_index(self._items(vectors), folder, vector="vec", device="cpu", progress=timer)
+        build_index(
+            self._items(vectors), folder, vector="vec", device="cpu", progress=timer, **settings
+        )
         self.indexing_s = sum(s for stage, s in timer.seconds.items() if stage != _READING)
         self._open()
 
@@ -61,7 +64,8 @@ class Catalens(Adapter):
 
     def sizes(self, folder: Path) -> Sizes:
         generation = max((self._folder / "generations").iterdir())
-        kept = sum(file.stat().st_size for file in generation.glob("rows.f16"))
+        rows = (*generation.glob("rows.f16"), *generation.glob("rows.i8"))
+        kept = sum(file.stat().st_size for file in rows)
         searched = bytes_under(generation)
         return Sizes(searched - kept, kept, bytes_under(self._folder) - searched, "disk")
 
