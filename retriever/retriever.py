@@ -151,10 +151,12 @@ class Retriever:
             except BaseException:
                 snapshot.close()
                 raise
-            before = self._snapshot
+            snapshot_before, generation_before = self._snapshot, self._generation
             with self._gate.shut():
                 self._show(snapshot, generation, live)
-            before.close()
+            snapshot_before.close()
+            if generation is not generation_before:
+                generation_before.close()
         return True
 
     def _generation_of(self, snapshot: Snapshot) -> Generation:
@@ -169,6 +171,7 @@ class Retriever:
         with self._refreshing, self._gate.shut():
             if not self._closed:
                 self._closed = True
+                self._generation.close()
                 self._snapshot.close()
                 self._store.close()
 
