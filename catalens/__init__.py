@@ -5,6 +5,7 @@ from encoders.errors import CatalensError
 from indexer import (
     BuildSummary,
     CommitSummary,
+    CompactSummary,
     Progress,
     Writer,
     build_index,
@@ -20,6 +21,7 @@ __all__ = [
     "BuildSummary",
     "CatalensError",
     "CommitSummary",
+    "CompactSummary",
     "Hit",
     "Limits",
     "Progress",

@@ -1,5 +1,5 @@
-"""The command line: `catalens build | add | update | delete | rebuild | learn | tune | query |
-inspect | verify`."""
+"""The command line: `catalens build | add | update | delete | compact | rebuild | learn | tune |
+query | inspect | verify`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from retriever import Query, Retriever
 
 from .cli_learn import learn, rebuild
 from .cli_tune import tune
-from .cli_write import add, delete, update
+from .cli_write import add, compact, delete, update
 from .describe import describe, describe_tables
 from .options import (
     MAX_MEGABYTES,
@@ -79,6 +79,7 @@ app = typer.Typer(
 app.command()(add)
 app.command()(update)
 app.command()(delete)
+app.command()(compact)
 app.command()(rebuild)
 app.command()(tune)
 app.add_typer(learn)

@@ -1,10 +1,11 @@
-"""`catalens add | update | delete`."""
+"""`catalens add | update | delete | compact`."""
 
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from time import monotonic
 from typing import Annotated
 
 import typer
@@ -40,6 +41,10 @@ Id = Annotated[
     str | None, typer.Option(help="Column of the item's id; columns default to the build's.")
 ]
 
+AutoCompact = Annotated[
+    bool, typer.Option("--auto-compact", help="Compact as well, where it is due.")
+]
+
 
 def add(
     index: Index,
@@ -55,6 +60,7 @@ def add(
     max_megabytes: MaxMegabytes = MAX_MEGABYTES,
     max_seconds: MaxSeconds = MAX_SECONDS,
     strict: Strict = False,
+    auto_compact: AutoCompact = False,
     json: Json = False,
 ) -> None:
     """Add the items of a dump: all of them, or none when one is there already."""
@@ -72,7 +78,7 @@ def add(
             vector=named_vectors(vector),
             media_root=media_root,
         )
-        summary = writer.commit()
+        summary = _committed(writer, auto_compact=auto_compact)
     _print(summary, json=json)
 
 
@@ -93,6 +99,7 @@ def update(
     max_megabytes: MaxMegabytes = MAX_MEGABYTES,
     max_seconds: MaxSeconds = MAX_SECONDS,
     strict: Strict = False,
+    auto_compact: AutoCompact = False,
     json: Json = False,
 ) -> None:
     """Put the rows of a dump in the place of what is there; what did not change is not encoded."""
@@ -111,7 +118,7 @@ def update(
             vector=named_vectors(vector),
             media_root=media_root,
         )
-        summary = writer.commit()
+        summary = _committed(writer, auto_compact=auto_compact)
     _print(summary, json=json)
 
 
@@ -131,6 +138,33 @@ def delete(
         writer.delete([*(ids or ()), *(read_ids(dump, id) if dump is not None else ())])
         summary = writer.commit()
     _print(summary, json=json)
+
+
+def compact(index: Index, json: Json = False) -> None:
+    """Fold in what was added since the index was derived last, and drop what is gone."""
+    with (
+        Bars() if progress_wanted() else nullcontext() as bars,
+        Writer.open(index, progress=bars) as writer,
+    ):
+        summary = writer.compact()
+    if json:
+        print_json({**asdict(summary), "path": str(summary.path)})
+    else:
+        told = (
+            f"{summary.path}: {summary.folded:,} folded in, {summary.dropped:,} dropped in "
+            f"{summary.seconds:,.1f} s; {summary.items:,} items ({summary.index})"
+        )
+        Output(soft_wrap=True).print(Text(told))
+
+
+def _committed(writer: Writer, *, auto_compact: bool) -> CommitSummary:
+    summary = writer.commit()
+    if not (auto_compact and summary.compact_due and summary.items):
+        return summary
+    started = monotonic()
+    writer.compact()
+    seconds = summary.seconds + monotonic() - started
+    return replace(summary, fresh=0, dead=0, compact_due=False, seconds=seconds)
 
 
 def _print(summary: CommitSummary, *, json: bool) -> None:
@@ -163,7 +197,7 @@ def _print(summary: CommitSummary, *, json: bool) -> None:
     if summary.compact_due:
         lines.append(
             f"  {summary.fresh:,} items are searched beside the generation and {summary.dead:,} of "
-            f"its rows are dead; searches are faster after: catalens rebuild {summary.path}"
+            f"its rows are dead; searches are faster after: catalens compact {summary.path}"
         )
     console = Output(soft_wrap=True)
     for line in lines:

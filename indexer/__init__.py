@@ -25,13 +25,14 @@ from .spaces import kind_of_input
 from .store import Store
 from .tune import FusedQueries, TuneReport, tune_generation
 from .verify import VerifyReport, verify_index
-from .writer import CommitSummary, Writer
+from .writer import CommitSummary, CompactSummary, Writer
 
 __all__ = [
     "AlignmentSummary",
     "BuildSummary",
     "Chosen",
     "CommitSummary",
+    "CompactSummary",
     "FusedQueries",
     "FusionSummary",
     "Generation",

@@ -64,6 +64,15 @@ _file_keys = _envid.env_keys
 _envid.env_keys = _keys_in_this_process
 
 
+def _walked(path: Path) -> list[str]:
+    """What is wrong with the pages in use of an LMDB file, which is read and not mapped."""
+    try:
+        with decoding("main"):
+            return list(walk_pages(str(path), subdir=False))
+    except (VerifyError, CorruptIndexError) as error:
+        return [str(error)]
+
+
 def _database_names(transaction: Any) -> list[str]:
     with decoding("main"), transaction.cursor() as cursor:
         return [key.decode() for key in cursor.iternext(keys=True, values=False)]
@@ -110,7 +119,7 @@ class Environment:
                     if create:
                         folder.mkdir(parents=True, exist_ok=True)
                     if data.exists():
-                        check_header(data)
+                        check_header(data, _walked)
                 found = cls(folder, key)
                 cls._open[key] = found
             found._references += 1
@@ -258,6 +267,12 @@ class Environment:
             self._listed = snapshot, {name: self._handles[name] for name in names}
         return []
 
+    def clear_dead_readers(self) -> None:
+        """Let go of what processes held that have died: their views keep pages from being used
+        again."""
+        with self.guarded():
+            self._env.reader_check()
+
     def page_problems(self) -> list[str]:
         """What is wrong with the pages in use; nothing maps them for that, so it cannot crash.
 
@@ -269,11 +284,7 @@ class Environment:
             self._views.add(view)
         path = self.folder / "data.mdb"
         with view, translated_os_errors(f"store {path}"):
-            try:
-                with decoding("main"):
-                    found = walk_pages(str(path), subdir=False)
-            except (VerifyError, CorruptIndexError) as error:
-                found = [str(error)]
+            found = _walked(path)
         return [f"store {path}: {problem}" for problem in found]
 
     def _begin(self) -> Any:
@@ -330,7 +341,20 @@ class Environment:
             self._listed = None
             raise
         self._handles = handles
+        self._fill_up()
         return result
+
+    def _fill_up(self) -> None:
+        """Have the file reach to its last page, even where that is free; see `check_header`."""
+        pages, size = self._env.info()["last_pgno"] + 1, self._env.stat()["psize"]
+        path = self.folder / "data.mdb"
+        if path.stat().st_size < pages * size:
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                # Never cuts what another process may have appended since.
+                os.posix_fallocate(descriptor, pages * size - 1, 1)
+            finally:
+                os.close(descriptor)
 
     def _grow(self, size: int) -> None:
         # Look-ups by threads of this process last microseconds; the views of Retrievers do not.

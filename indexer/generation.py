@@ -14,6 +14,7 @@ from .fusion import Fusion, load_fusion
 from .heads import AlignedReach, load_heads
 from .ids import Ids
 from .layout import GenerationLayout, IndexLayout
+from .lock import ReaderHold
 from .manifest import Manifest, PointEntry, corrupt
 from .plan import Plan
 from .row_codecs import FLOAT16, Int8, RowCodec
@@ -28,9 +29,14 @@ class Generation:
     At open, the manifest's hash is compared with the store's, every file's size with the
     manifest, and every small file and FAISS's file with its hash, before FAISS sees it. Rows,
     the large file, are checked block by block at their first use, and whole by `verify`.
+
+    Until it is closed, or its process ends, no writer removes its folder.
     """
 
-    def __init__(self, layout: GenerationLayout, manifest: Manifest, *, gpu: bool) -> None:
+    def __init__(
+        self, layout: GenerationLayout, manifest: Manifest, hold: ReaderHold, *, gpu: bool
+    ) -> None:
+        self._hold = hold
         self.manifest = manifest
         self.layout = layout
         self.fusion = read_fusion(layout, manifest)
@@ -75,7 +81,16 @@ class Generation:
             CorruptIndexError: a file is missing, cut, or not what was written.
         """
         folder = layout.generation(current.generation)
-        return cls(folder, load_manifest(folder, current), gpu=gpu)
+        path = folder.path(folder.MANIFEST)
+        try:
+            hold = ReaderHold(path)
+        except FileNotFoundError as error:
+            raise corrupt(f"generation {folder.root}", f"the file {path.name}", "none") from error
+        return cls(folder, load_manifest(folder, current), hold, gpu=gpu)
+
+    def close(self) -> None:
+        """Let go of the folder; a writer may remove it. What is mapped stays readable."""
+        self._hold.release()
 
     def __len__(self) -> int:
         return len(self.row_numbers)

@@ -12,8 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .faiss_index import FaissIndex
 from .generation import Generation
-from .searcher import Found, OperatingPoint, Selection
+from .plan import Plan
+from .searcher import Found, OperatingPoint, Selection, in_order
 from .snapshot import Snapshot
 
 Floats = NDArray[np.float32]
@@ -22,10 +24,10 @@ Mask = NDArray[np.bool_]
 
 
 class Chosen(NamedTuple):
-    """What a filter lets through: positions of the generation, and of the fresh rows."""
+    """What a filter lets through: of the generation, and of the fresh rows."""
 
-    selection: Selection
-    fresh: Positions
+    settled: Selection
+    fresh: Selection
 
 
 class Live:
@@ -38,12 +40,15 @@ class Live:
         manifest = generation.manifest
         fresh = snapshot.fresh(manifest.dimension, len(manifest.spaces))
         self.fresh = fresh
-        self._vectors = fresh.vectors
+        self._scan: FaissIndex | None = None
         self.row_numbers = generation.row_numbers
         """The store's row of each position, uint32 (n + f,), ascending."""
         self.states = generation.states
         """State of each block, uint8 (n + f, S)."""
         if len(fresh.numbers):
+            plan = Plan.choose(len(fresh.numbers), manifest.dimension, (), "exact", gpu=False)
+            self._scan = FaissIndex.train(plan, fresh.vectors[:1].astype(np.float32), gpu=False)
+            self._scan.map_rows(fresh.vectors)
             numbers = fresh.numbers.astype(np.uint32)
             self.row_numbers = np.concatenate([generation.row_numbers, numbers])
             self.states = np.concatenate([generation.states, fresh.states])
@@ -69,17 +74,17 @@ class Live:
 
     def rows(self, positions: Positions) -> Floats:
         """Fused vectors at positions (m,), float32 (m, D)."""
-        if not len(self._vectors):
+        if self._scan is None:
             return self.generation.searcher.rows.take(positions)
         fresh = positions >= self._n
-        found = np.empty((len(positions), self._vectors.shape[1]), dtype=np.float32)
+        found = np.empty((len(positions), self.fresh.vectors.shape[1]), dtype=np.float32)
         found[~fresh] = self.generation.searcher.rows.take(positions[~fresh])
-        found[fresh] = self._vectors.take(positions[fresh] - self._n, axis=0)
+        found[fresh] = self.fresh.vectors.take(positions[fresh] - self._n, axis=0)
         return found
 
     def ids(self, positions: Positions) -> list[str]:
         """Ids at positions (m,)."""
-        fresh = np.flatnonzero(positions >= self._n) if len(self._vectors) else ()
+        fresh = () if self._scan is None else np.flatnonzero(positions >= self._n)
         if not len(fresh):
             return self.generation.ids.take(positions)
         ids = self.generation.ids.take(np.where(positions < self._n, positions, 0))
@@ -91,8 +96,7 @@ class Live:
     def choose(self, passing: Mask) -> Chosen:
         """Those of the positions that pass, bool (n + f,), which live."""
         passing = passing & self.alive
-        fresh = np.flatnonzero(passing[self._n :]) + self._n
-        return Chosen(Selection(passing[: self._n]), fresh)
+        return Chosen(Selection(passing[: self._n]), Selection(passing[self._n :]))
 
     def search(
         self,
@@ -105,15 +109,20 @@ class Live:
         if chosen is None and self._dead:
             found = self._passing_over_the_dead(queries, k, point)
         else:
-            selection = None if chosen is None else chosen.selection
-            found = self.generation.searcher.search(queries, k, point, selection)
-        if len(self._vectors):
-            fresh = None if chosen is None else chosen.fresh
-            found = [
-                _merged(one, self._best_fresh(query, k, fresh), k)
-                for query, one in zip(queries, found, strict=True)
-            ]
-        return found
+            settled = None if chosen is None else chosen.settled
+            found = self.generation.searcher.search(queries, k, point, settled)
+        if self._scan is None:
+            return found
+        bits = None if chosen is None else chosen.fresh.bits(self._scan)
+        fresh = in_order(*self._scan.scan_rows(queries, min(k, len(self.fresh.numbers)), bits))
+        return [self._merged(*both, k) for both in zip(found, fresh, strict=True)]
+
+    def _merged(self, settled: Found, fresh: Found, k: int) -> Found:
+        """The k best of both, ties by position."""
+        positions = np.concatenate([settled[0], fresh[0] + self._n])
+        scores = np.concatenate([settled[1], fresh[1]])
+        order = (-scores).argsort(kind="stable")[:k]
+        return positions[order], scores[order]
 
     def _passing_over_the_dead(
         self, queries: Floats, k: int, point: OperatingPoint | None
@@ -132,7 +141,7 @@ class Live:
         if short:
             if self._living is None:
                 self._living = self.choose(self.alive)
-            again = searcher.search(queries[short], k, point, self._living.selection)
+            again = searcher.search(queries[short], k, point, self._living.settled)
             for number, one in zip(short, again, strict=True):
                 found[number] = one
         return found
@@ -141,26 +150,3 @@ class Live:
         positions, scores = found
         alive = self.alive[positions]
         return positions[alive][:k], scores[alive][:k]
-
-    def _best_fresh(self, query: Floats, k: int, fresh: Positions | None) -> Found:
-        """The k best fresh rows, or of those that may be returned, ties by position."""
-        # Not a matrix product: it adds up in another order for one query than for many.
-        scores: Floats = np.vecdot(self._vectors, query)
-        if fresh is None:
-            fresh = np.arange(self._n, self._n + len(scores))
-        else:
-            scores = scores[fresh - self._n]
-        if len(scores) > k > 0:
-            least = np.partition(scores, len(scores) - k)[len(scores) - k]
-            best = np.flatnonzero(scores >= least)
-            fresh, scores = fresh[best], scores[best]
-        order = (-scores).argsort(kind="stable")[:k]
-        return fresh[order], scores[order]
-
-
-def _merged(one: Found, other: Found, k: int) -> Found:
-    """The k best of two; positions of the other come after those of the one."""
-    positions = np.concatenate([one[0], other[0]])
-    scores = np.concatenate([one[1], other[1]])
-    order = (-scores).argsort(kind="stable")[:k]
-    return positions[order], scores[order]

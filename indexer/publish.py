@@ -9,6 +9,7 @@ from importlib.metadata import version
 from .derive import Derived, Deriver
 from .durable import link_file, sync_folder, write_file
 from .layout import FORMAT, GenerationLayout, IndexLayout
+from .lock import unheld
 from .manifest import IndexEntry, Manifest
 from .progress import Progress
 from .recipe import Recipe
@@ -73,7 +74,7 @@ def _name(
     sync_folder(layout.generations)
     store.publish(Current(manifest.edition, manifest.generation, sha256), folds=folds)
     store.sweep_editions()
-    _sweep_generations(layout, manifest.generation)
+    sweep_generations(layout, manifest.generation)
 
 
 def _now() -> str:
@@ -101,9 +102,12 @@ def _manifest(edition: int, number: int, derived: Derived) -> Manifest:
     )
 
 
-def _sweep_generations(layout: IndexLayout, current: int) -> None:
-    """Remove what is no longer named; readers that hold a generation keep its open files."""
+def sweep_generations(layout: IndexLayout, current: int) -> None:
+    """Remove the generations that are no longer named, but for those that a reader holds: these go
+    when a later writer finds them left."""
     keep = layout.generation(current).root
     for path in layout.generation_folders():
         if path != keep:
-            shutil.rmtree(path, ignore_errors=True)
+            with unheld(path / GenerationLayout.MANIFEST) as free:
+                if free:
+                    shutil.rmtree(path, ignore_errors=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -91,24 +91,33 @@ class _Meta(NamedTuple):
         )
 
 
-def check_header(path: Path) -> None:
+def check_header(path: Path, walk: Callable[[Path], Sequence[str]]) -> None:
     """Check the two meta pages of an LMDB file and its size, before anything maps it.
 
+    A transaction may free the very pages that it appended, and LMDB writes no free page: so a file
+    may end before its last page, but not before the last one in use. A writer fills it up after
+    the commit (`Environment`), and may be killed in between.
+
+    Args:
+        path: the file.
+        walk: says what is wrong with the pages in use, without mapping them; asked of a file that
+            ends early.
+
     Raises:
-        CorruptIndexError: the file is no LMDB file, is shorter than its last page, or a field of
-            a meta page is out of its range.
+        CorruptIndexError: the file is no LMDB file, lacks pages that are in use, or a field of a
+            meta page is out of its range.
     """
-    flaw = _flaw(path)
+    flaw = _flaw(path, walk)
     for _ in range(_READS - 1):
         if flaw is None:
             return
         time.sleep(0.001)
-        flaw = _flaw(path)
+        flaw = _flaw(path, walk)
     if flaw is not None:
         raise flaw
 
 
-def _flaw(path: Path) -> CorruptIndexError | None:
+def _flaw(path: Path, walk: Callable[[Path], Sequence[str]]) -> CorruptIndexError | None:
     with path.open("rb") as file:
         first = file.read(4096)
         if len(first) < 4096:
@@ -134,7 +143,7 @@ def _flaw(path: Path) -> CorruptIndexError | None:
             remedy=_REMEDY,
         )
     last_page = max(metas, key=lambda meta: meta.transaction).last_page
-    if size < (last_page + 1) * page_size:
+    if size < (last_page + 1) * page_size and walk(path):
         return _cut(path, (last_page + 1) * page_size, size)
     return None
 

@@ -128,7 +128,7 @@ class Searcher:
             scores, found = self._index.search_rows(
                 queries, k, candidates=count, nprobe=nprobe, bits=bits
             )
-            hits = _in_order(scores, found)
+            hits = in_order(scores, found)
         else:
             _, found = self._index.search(queries, count, nprobe=nprobe, bits=bits)
             hits = [self._best(*one, k) for one in zip(queries, found, strict=True)]
@@ -155,7 +155,7 @@ class Searcher:
         sparse = selection is not None and len(self.rows) > _SPARSE * len(selection)
         if k and not sparse and self._index.scores_rows and self.rows.check():
             bits = None if selection is None else selection.bits(self._index)
-            return _in_order(*self._index.scan_rows(queries, k, bits))
+            return in_order(*self._index.scan_rows(queries, k, bits))
         every = np.arange(len(self.rows)) if selection is None else selection.positions
         return [self._best_of(query, every, k) for query in queries]
 
@@ -180,7 +180,7 @@ class Searcher:
         return positions.take(order), scores.take(order)
 
 
-def _in_order(scores: Floats, found: Positions) -> list[Found]:
+def in_order(scores: Floats, found: Positions) -> list[Found]:
     """What FAISS found (m, k) for each query: -1 left out, ties by position."""
     if not (scores[:, 1:] < scores[:, :-1]).all():
         order = np.lexsort((found, -scores), axis=1)

@@ -71,10 +71,10 @@ class Inputs(NamedTuple):
 
 class FreshRows(NamedTuple):
     """Rows that are searched beside a generation: numbers int64 (f,), ascending, fused vectors
-    float32 (f, D) and the states of their blocks uint8 (f, S)."""
+    float16 (f, D) and the states of their blocks uint8 (f, S)."""
 
     numbers: NDArray[np.int64]
-    vectors: NDArray[np.float32]
+    vectors: NDArray[np.float16]
     states: NDArray[np.uint8]
 
 
@@ -183,8 +183,8 @@ class Snapshot:
             values = np.frombuffer(b"".join(value for _, value in found), dtype=row)
             if len(numbers) != len(values) or any(len(v) != row.itemsize for _, v in found):
                 raise ValueError(f"{len(values)} vectors of {len(numbers)} rows")
-        vectors = values["vector"].astype(np.float32)
-        return FreshRows(numbers.astype(np.int64), vectors, values["states"].copy())
+        vectors, states = (np.ascontiguousarray(values[name]) for name in ("vector", "states"))
+        return FreshRows(numbers.astype(np.int64), vectors, states)
 
     def uncompacted(self) -> Uncompacted:
         """What `compact` would fold in and drop."""

@@ -105,6 +105,10 @@ class Store:
         nothing outside of the transaction."""
         return self._environment.write(work)
 
+    def clear_dead_readers(self) -> None:
+        """Let go of the snapshots of processes that have died."""
+        self._environment.clear_dead_readers()
+
     def view(self) -> ReadTransaction:
         """A bare consistent view, for the writer's own look-ups."""
         return self._environment.view()
@@ -127,6 +131,7 @@ class Store:
             keep = self._sweep(transaction)
             return next(number for number in count(1) if number != keep)
 
+        self.clear_dead_readers()
         return self._environment.write(begin)
 
     def _sweep(self, transaction: WriteTransaction) -> int:

@@ -98,6 +98,7 @@ def tune_generation(
             _study(generation, target, given),
             progress or Silent(),
         )
+        generation.close()
         publish_tuned(opened.layout, opened.store, generation.manifest, index)
     return TuneReport(
         path=opened.layout.root,

@@ -24,11 +24,13 @@ from .errors import (
     VectorDimensionError,
     WriterClosedError,
 )
+from .faiss_index import wants_gpu
 from .items import Item, Reject
 from .layout import IndexLayout
 from .lock import writer_lock
 from .opening import open_latest
 from .progress import Progress, Silent
+from .publish import publish, sweep_generations
 from .rebuild import Derivation, index_layout
 from .row_parser import item_id
 from .spaces import VECTOR, Reach, checked_encoder
@@ -73,6 +75,19 @@ class CommitSummary:
     """The first ten; `catalens inspect --rejects` prints all."""
 
 
+@dataclass(frozen=True)
+class CompactSummary:
+    """What a compaction did: how many rows it folded in, and how many dead ones it dropped."""
+
+    path: Path
+    items: int
+    folded: int
+    dropped: int
+    index: str
+    recall: dict[str, float]
+    seconds: float
+
+
 class Writer:
     """An index opened for changes; one at a time, by a lock that dies with its process.
 
@@ -96,20 +111,24 @@ class Writer:
     ) -> None:
         self._layout = layout
         self._store = store
-        self._derivation = derivation
         self._edition = edition
         self._limits = limits
         self._strict = strict
         self._progress = progress
         self._pool = EncoderPool(device, limits)
+        self._derive_as(derivation)
+        self._held = ExitStack()
+        self._begin()
+
+    def _derive_as(self, derivation: Derivation) -> None:
+        """Encode and fuse for this generation from now on."""
+        self._derivation = derivation
         self._reaches: list[Reach] | None = None
         self._dimensions = {
             space.spec.item: len(derivation.fusion.transforms[space.name].means[space.spec.item])
             for space in derivation.recipe.spaces
             if space.spec.item.startswith(f"{VECTOR}:")
         }
-        self._held = ExitStack()
-        self._begin()
 
     def _begin(self) -> None:
         """Nothing to commit."""
@@ -152,6 +171,8 @@ class Writer:
             held.callback(store.close)
             # No view is held between calls: the store could not use pages again.
             snapshot.close()
+            store.clear_dead_readers()
+            sweep_generations(layout, snapshot.current.generation)
             writer = cls(
                 layout,
                 store,
@@ -266,6 +287,43 @@ class Writer:
         summary = self._summary(self._apply())
         self._begin()
         return summary
+
+    def compact(self) -> CompactSummary:
+        """Derive a generation of all that was committed: rows that are searched beside the one
+        that there is are folded in, dead ones dropped. Readers go on, and move on at their next
+        `refresh`. Whatever stops it leaves the index as it was.
+
+        Raises:
+            EmptyIndexError: no item is left.
+            StoreError: no space, no permission.
+        """
+        self._check_open()
+        started = monotonic()
+        with self._store.snapshot() as snapshot:
+            fresh, dead = snapshot.uncompacted()
+        recipe, manifest = self._derivation.recipe, self._derivation.manifest
+        if fresh or dead:
+            with translated_os_errors(f"index {self._layout.root}"):
+                publish(
+                    self._layout,
+                    self._store,
+                    self._edition,
+                    recipe,
+                    gpu=wants_gpu(recipe.device),
+                    progress=self._progress,
+                )
+            with self._store.snapshot() as snapshot:
+                self._derive_as(Derivation.read(self._layout, snapshot))
+            manifest = self._derivation.manifest
+        return CompactSummary(
+            path=self._layout.root,
+            items=manifest.items,
+            folded=fresh,
+            dropped=dead,
+            index=manifest.index.factory,
+            recall=manifest.index.recall,
+            seconds=monotonic() - started,
+        )
 
     def _apply(self) -> Applied:
         changes, derivation = self._changes, self._derivation

@@ -187,6 +187,8 @@ class View:
         point = self.generation.point_for(recall, against=way.against)
         allowed = self._allowed(where, way.having) if where is not None or way.having else None
         found = self.live.search(vectors, min(most, len(self.live)), point, allowed)
+        if most == k and not way.rescored:
+            return [_Ranked(positions, scores, None) for positions, scores in found]
         return [self._ranked(one, k, way, *hits) for one, hits in zip(composed, found, strict=True)]
 
     def _ranked(

@@ -62,14 +62,14 @@ _OUR_RECALLS: Sequence[Setting] = [{}, *({"recall": recall} for recall in (0.95,
 _OUR_POINTS: Sequence[Setting] = [
     {"nprobe": nprobe, "k_factor": k_factor}
     for nprobe, k_factor in (
-        (16, 4),
-        (40, 4),
-        (40, 8),
-        (54, 8),
-        (80, 8),
+        (32, 6),
+        (36, 6),
+        (44, 6),
+        (60, 8),
+        (66, 8),
         (102, 8),
-        (134, 8),
-        (200, 16),
+        (120, 10),
+        (134, 12),
     )
 ]
 _TRAINING: Setting = {"train_rows": 32_768, "spherical": True}

@@ -13,6 +13,7 @@ def test_top_level_names() -> None:
         "BuildSummary",
         "CatalensError",
         "CommitSummary",
+        "CompactSummary",
         "Hit",
         "Limits",
         "Progress",

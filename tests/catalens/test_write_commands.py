@@ -93,3 +93,10 @@ def test_add_tells_people_what_it_did_and_when_to_compact(tmp_path: Path, index:
     done = run_command("add", index, write(tmp_path / "many.jsonl", range(45, 1300)))
     assert "1,260 items are searched beside the generation" in done.stdout
     assert "compaction is due" in run_command("inspect", index).stdout
+    found = told("compact", index)
+    assert (found["items"], found["folded"], found["dropped"]) == (1300, 1260, 0)
+    assert "0 folded in" in run_command("compact", index).stdout
+    told("delete", index, *(f"v{n}" for n in range(1100)))
+    again = write(tmp_path / "again.jsonl", range(10))
+    found = told("add", index, again, "--auto-compact")
+    assert (found["items"], found["fresh"], found["dead"]) == (210, 0, 0)

@@ -1,0 +1,286 @@
+"""Compaction: what it folds in and drops, who goes on meanwhile, and which folders it leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from catalens import CatalensError, Query, Retriever, Writer, rebuild_index, tune_index
+from indexer import Generation, IndexLayout, Store, verify_index
+from indexer.environment import Environment
+from indexer.errors import EmptyIndexError
+from tests.catalogs import Opened, build_toy, build_vectors, clustered, toy_rows, vector_rows
+from tests.processes import run_python, start_python
+from tests.stopping import StopAfter, StoppedError
+
+N, D = 2000, 16
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Path:
+    build_vectors(tmp_path / "index", clustered(N, D), number=range(N))
+    return tmp_path / "index"
+
+
+def change(index: Path) -> None:
+    """50 items more, 10 of other content, 30 fewer."""
+    x = clustered(N + 50, D, seed=1)
+    rows = list(vector_rows(x, number=range(N + 50)))
+    with Writer.open(index) as writer:
+        writer.add(rows[N:])
+        writer.update(rows[:10])
+        writer.delete([f"v{n}" for n in range(100, 130)])
+
+
+def answers(index: Path) -> list[list[float]]:
+    """How similar the best are: near ties may change places."""
+    queries = [Query(vector=q) for q in np.random.default_rng(2).standard_normal((20, D))]
+    with Retriever.open(index) as shop:
+        return [
+            [hit.spaces["vector"].similarity or 0.0 for hit in hits]
+            for hits in shop.search_many(queries, 5, recall=1.0)
+        ]
+
+
+def like_v7(shop: Retriever) -> list[str]:
+    return [hit.id for hit in shop.search(Query(like="v7"), 10)]
+
+
+def folders(index: Path) -> list[str]:
+    return sorted(path.name for path in IndexLayout(index).generations.iterdir())
+
+
+def test_answers_stay_and_nothing_is_left_over(index: Path) -> None:
+    change(index)
+    before = answers(index)
+    with Writer.open(index) as writer:
+        summary = writer.compact()
+        assert (summary.items, summary.folded, summary.dropped) == (N + 20, 60, 40)
+        assert writer.compact().folded == 0  # and no generation is made for nothing
+        # Without a build the writer goes on in what it has made.
+        writer.add([{"id": "later", "v": np.ones(D)}])
+        assert writer.commit().items == N + 21
+    assert folders(index) == ["000002"]
+    assert np.allclose(answers(index), before, atol=2e-3)
+    store = Store.open(IndexLayout(index))
+    with store.snapshot() as snapshot:
+        assert snapshot.uncompacted() == (1, 0) and snapshot.next_row == N + 61
+    store.close()
+    assert verify_index(index).problems == []
+    assert len(Opened(index).rows) == N + 20
+
+
+def test_what_is_not_committed_waits(index: Path) -> None:
+    change(index)
+    with Writer.open(index) as writer:
+        writer.add([{"id": "a", "v": np.ones(D)}])
+        assert writer.compact().items == N + 20
+        with Retriever.open(index) as shop:
+            assert len(shop) == N + 20
+        assert writer.commit().added == 1
+
+
+def test_readers_go_on_and_refresh(index: Path) -> None:
+    change(index)
+    with Retriever.open(index) as old, Retriever.open(index) as other:
+        before = like_v7(old)
+        with Writer.open(index) as writer:
+            writer.compact()
+            writer.delete(["v7"])
+        assert like_v7(old) == before
+        assert old.refresh() and len(old) == N + 19
+        with pytest.raises(CatalensError, match="'v7'"):
+            like_v7(old)
+        assert like_v7(other) == before
+
+
+def test_folders_go_when_no_reader_holds_them(index: Path) -> None:
+    def compact() -> None:
+        change_one(index)
+        with Writer.open(index) as writer:
+            writer.compact()
+
+    first = Retriever.open(index)
+    compact()
+    assert folders(index) == ["000001", "000002"]
+    second = Retriever.open(index)
+    compact()
+    assert folders(index) == ["000001", "000002", "000003"]
+    assert first.refresh()
+    compact()
+    assert folders(index) == ["000002", "000003", "000004"]
+    first.close()
+    second.close()
+    with Writer.open(index):
+        pass
+    assert folders(index) == ["000004"]
+    tune_index(index, device="cpu")  # a tuned generation shares files, not the hold
+    assert folders(index) == ["000005"]
+    assert verify_index(index).problems == []
+
+
+def change_one(index: Path) -> None:
+    with Writer.open(index) as writer:
+        writer.update([{"id": "v1", "v": np.random.default_rng().standard_normal(D)}])
+
+
+READER = """
+import sys
+from catalens import Query, Retriever
+shop = Retriever.open(sys.argv[1])
+print(len(shop), flush=True)
+for line in sys.stdin:
+    print(len(shop.search(Query(like="v7"), 10)), flush=True)
+"""
+
+
+def test_a_reader_that_was_killed_holds_nothing(index: Path) -> None:
+    reader = start_python(READER, index)
+    assert reader.stdin and reader.stdout
+    assert reader.stdout.readline() == f"{N}\n"
+    change(index)
+    with Writer.open(index) as writer:
+        writer.compact()
+    assert folders(index) == ["000001", "000002"]
+    reader.stdin.write("search\n")
+    assert reader.stdout.readline() == "10\n"
+    os.kill(reader.pid, signal.SIGKILL)
+    reader.communicate(timeout=60)
+    with Writer.open(index):
+        pass
+    assert folders(index) == ["000002"]
+
+
+def test_reader_of_a_swept_generation_opens_the_newest(index: Path) -> None:
+    """Between the look at the store and the hold, a generation may be swept."""
+    store = Store.open(IndexLayout(index))
+    with store.snapshot() as snapshot:
+        current = snapshot.current
+    change(index)
+    with Writer.open(index) as writer:
+        writer.compact()
+    assert store.has_moved_on(current)
+    with pytest.raises(CatalensError, match="expected"):
+        Generation.open(IndexLayout(index), current)
+    store.close()
+
+
+@pytest.mark.parametrize("stage", ["fuse", "train index", "add to index", "measure recall"])
+def test_stopped_compaction_leaves_the_index(index: Path, stage: str) -> None:
+    change(index)
+    before = answers(index)
+    with (
+        pytest.raises(StoppedError),
+        Writer.open(index, progress=StopAfter(stage, 0)) as writer,
+    ):
+        writer.compact()
+    assert np.allclose(answers(index), before, atol=2e-3) and verify_index(index).problems == []
+    with Writer.open(index) as writer:
+        writer.compact()
+    assert len(folders(index)) == 1 and verify_index(index).problems == []
+
+
+def test_small_indexes_learned_or_not(tmp_path: Path) -> None:
+    build_toy(tmp_path / "index", toy_rows(40), missing="impute")
+    with Writer.open(tmp_path / "index", device="cpu") as writer:
+        writer.delete([f"item-{n}" for n in range(10)])
+        writer.add([{"id": "new", "text": "red new"}])
+        writer.commit()
+        assert writer.compact().items == 31
+        writer.delete(["new"])
+        writer.commit()
+        assert writer.compact().items == 30
+        writer.delete([f"item-{n}" for n in range(10, 40)])
+        writer.commit()
+        with pytest.raises(EmptyIndexError):
+            writer.compact()
+    rebuilt = toy_rows(50)[40:]
+    with Writer.open(tmp_path / "index", device="cpu") as writer:
+        writer.add(rebuilt)
+        writer.commit()
+        assert writer.compact().items == 10
+    rebuild_index(tmp_path / "index")
+    assert verify_index(tmp_path / "index").problems == []
+
+
+COMPACTS = """
+import sys
+from catalens import Writer
+from tests.dying import Dying
+import indexer.publish, indexer.derive
+from indexer.environment import Environment
+from pathlib import Path
+dies = Dying(int(sys.argv[2]))
+Environment.write = dies(Environment.write)
+Path.rename = dies(Path.rename)
+for module in (indexer.publish, indexer.derive):
+    module.sync_folder = dies(module.sync_folder)
+    module.write_file = dies(module.write_file)
+indexer.publish.shutil.rmtree = dies(indexer.publish.shutil.rmtree)
+with Writer.open(sys.argv[1]) as writer:
+    writer.compact()
+print("steps left", dies.left)
+"""
+
+
+def test_killed_before_each_durable_step(tmp_path: Path) -> None:
+    for steps in range(40):
+        index = tmp_path / f"index-{steps}"
+        build_vectors(index, clustered(60, 8))
+        x = clustered(70, 8, seed=4)
+        with Writer.open(index) as writer:
+            writer.add([{"id": f"n{n}", "v": x[n]} for n in range(10)])
+            writer.delete(["v3", "v4"])
+        done = run_python(COMPACTS, index, steps)
+        with Retriever.open(index) as shop:
+            found = {hit.id for hit in shop.search(Query(vector=np.ones(8)), len(shop))}
+            assert len(found) == 68 and not {"v3", "v4"} & found
+        assert verify_index(index).problems == []
+        with Writer.open(index) as writer:
+            writer.compact()
+        assert len(folders(index)) == 1 and verify_index(index).problems == []
+        if done.returncode == 0:
+            break
+        assert done.returncode == -9, done.stderr
+    else:
+        pytest.fail("the compaction has more than 40 steps")
+    assert steps > 5
+
+
+def missing_bytes(index: Path) -> int:
+    """What the store's file lacks to reach to the end of its last page."""
+    code = "import lmdb, sys; e = lmdb.open(sys.argv[1], readonly=True); "
+    code += "print((e.info()['last_pgno'] + 1) * e.stat()['psize'])"
+    done = run_python(code, IndexLayout(index).store)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout) - IndexLayout(index).store_data.stat().st_size
+
+
+def test_free_pages_at_the_end_of_the_store_are_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LMDB writes no free page: where a commit frees what it appended, the file ends early."""
+    index, x = tmp_path / "index", clustered(1400, 8)
+    build_vectors(index, x[:40], number=range(40))
+
+    def add(rows: range) -> None:
+        with Writer.open(index) as writer:
+            writer.add([{"id": f"a{n}", "v": x[n], "number": n} for n in rows])
+
+    with monkeypatch.context() as killed:
+        killed.setattr(Environment, "_fill_up", lambda self: None)
+        add(range(40, 45))
+        add(range(45, 1300))
+        with Writer.open(index) as writer:
+            writer.compact()
+            writer.delete([f"a{n}" for n in range(45, 1299)])
+    assert missing_bytes(index) > 0, "LMDB wrote all pages: this test shows nothing"
+    assert verify_index(index).problems == []
+    add(range(45, 50))
+    assert missing_bytes(index) <= 0
+    with Retriever.open(index) as shop:
+        assert len(shop) == 51
