@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,12 @@ class Generation:
         except FileNotFoundError as error:
             raise corrupt(f"generation {folder.root}", f"the file {path.name}", "none") from error
         return cls(folder, load_manifest(folder, current), hold, gpu=gpu)
+
+    def held_again(self) -> Generation:
+        """The same, opened once more at next to no cost: each of the two is closed for itself."""
+        again = copy(self)
+        again._hold = ReaderHold(self.layout.path(self.layout.MANIFEST))
+        return again
 
     def close(self) -> None:
         """Let go of the folder; a writer may remove it. What is mapped stays readable."""

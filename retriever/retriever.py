@@ -65,7 +65,6 @@ class Retriever:
         with self._refreshing:
             before = self._held()
             try:
-<<<<<<< HEAD
                 if before.is_latest():
                     return False
                 after = View.open(self._layout, self._device, before)
@@ -77,19 +76,6 @@ class Retriever:
                 return moves
             finally:
                 before.let_go()
-=======
-                live = Live(generation, snapshot)
-            except BaseException:
-                snapshot.close()
-                raise
-            snapshot_before, generation_before = self._snapshot, self._generation
-            with self._gate.shut():
-                self._show(snapshot, generation, live)
-            snapshot_before.close()
-            if generation is not generation_before:
-                generation_before.close()
-        return True
->>>>>>> writer
 
     def _held(self) -> View:
         """The view to search in; let go of it."""
@@ -104,20 +90,11 @@ class Retriever:
     def close(self) -> None:
         """Let go of the index; searches of other threads end first, and closing twice does
         nothing."""
-<<<<<<< HEAD
         with self._lock:
             if self._closed:
                 return
             self._closed = True
         self._view.let_go()
-=======
-        with self._refreshing, self._gate.shut():
-            if not self._closed:
-                self._closed = True
-                self._generation.close()
-                self._snapshot.close()
-                self._store.close()
->>>>>>> writer
 
     def __enter__(self) -> Retriever:
         return self

@@ -95,7 +95,7 @@ class View:
         def opened(snapshot: Snapshot) -> Generation:
             known = before is not None and before.snapshot.current.generation_key
             if before is not None and known == snapshot.current.generation_key:
-                return before.generation
+                return before.generation.held_again()
             return Generation.open(layout, snapshot.current, gpu=wants_gpu(device))
 
         store, snapshot, generation = open_latest(layout, opened)
@@ -108,6 +108,7 @@ class View:
             )
             return cls(store, snapshot, generation, encoder)
         except BaseException:
+            generation.close()
             snapshot.close()
             store.close()
             raise
@@ -123,6 +124,7 @@ class View:
             self._holders -= 1
             if self._holders:
                 return
+        self.generation.close()
         self.snapshot.close()
         self.store.close()
 
