@@ -198,7 +198,7 @@ def _scale(figures: Mapping[str, Any]) -> dict[str, Figure]:
     for axes, (title, values) in zip(
         panels,
         {
-            f"Single query, p50 ms (exponent {figures['exponent']:.2f})": [
+            f"p50 of a query, ms (n to the {figures['exponent']:.2f})": [
                 one["p50_ms"] for one in sizes.values()
             ],
             "Build, seconds": [one["build"]["seconds"] for one in sizes.values()],
@@ -210,6 +210,10 @@ def _scale(figures: Mapping[str, Any]) -> dict[str, Figure]:
     ):
         axes.loglog(numbers, values, "o-", color=OURS)
         axes.set(title=title, xlabel="vectors")
+        shown = values[::2]  # all would stand upon each other
+        axes.set_yticks(shown, [f"{value:.3g}" for value in shown])
+        axes.minorticks_off()
+    figure.tight_layout()
     return {"scale": figure}
 
 
