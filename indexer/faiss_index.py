@@ -152,6 +152,23 @@ class FaissIndex:
         self._gpu_is_ahead = self.on_gpu
         self._active.add(self._padded(vectors))
 
+    def forget(self) -> None:
+        """Let go of all vectors, and keep what was trained."""
+        self._on_cpu().reset()
+
+    def quantization_error(self, vectors: Floats) -> float:
+        """The part of their squared length that float32 (m, D) lose in the codes of an index of
+        lists with a product quantizer. (Not by `sa_decode`: of an index that was read from a file
+        it follows a null pointer.)"""
+        padded = self._padded(vectors)
+        ivf = _faiss().downcast_index(_faiss().try_extract_index_ivf(self._on_cpu()))
+        coded = padded
+        if ivf.by_residual:
+            nearest = ivf.quantizer.search(padded, 1)[1][:, 0]
+            coded = padded - ivf.quantizer.reconstruct_batch(nearest)
+        lost = coded - ivf.pq.decode(ivf.pq.compute_codes(coded))
+        return float(np.vdot(lost, lost) / np.vdot(padded, padded))
+
     def map_rows(self, halves: Halves) -> None:
         """Take scores from these rows, float16 (n, D), where they are: nothing is copied, and the
         caller keeps them alive. An exact index has no others."""

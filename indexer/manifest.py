@@ -97,6 +97,11 @@ class IndexEntry(_Strict):
     """Up to so many rows that a filter allows are scanned without codes."""
     threads: int
     """For batches; 0 for as many as there are cores."""
+    trained_error: float | None = None
+    """The part of their squared length that the rows trained on lose in codes; None where there are
+    none, or nothing can be added to them without training."""
+    folded_error: float | None = None
+    """The same of the rows that were folded in last, without training."""
 
     def cheapest(self, recall: float, *, against: bool = False) -> PointEntry | None:
         """The first point whose worst recall reaches that; None where no point does."""

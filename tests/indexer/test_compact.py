@@ -28,7 +28,7 @@ def index(tmp_path: Path) -> Path:
 
 def change(index: Path) -> None:
     """50 items more, 10 of other content, 30 fewer."""
-    x = clustered(N + 50, D, seed=1)
+    x = np.random.default_rng(1).standard_normal((N + 50, D)).astype(np.float32)
     rows = list(vector_rows(x, number=range(N + 50)))
     with Writer.open(index) as writer:
         writer.add(rows[N:])
@@ -169,9 +169,84 @@ def test_reader_of_a_swept_generation_opens_the_newest(index: Path) -> None:
     store.close()
 
 
-@pytest.mark.parametrize("stage", ["fuse", "train index", "add to index", "measure recall"])
-def test_stopped_compaction_leaves_the_index(index: Path, stage: str) -> None:
-    change(index)
+def drawn_alike(index: Path, count: int = 100) -> None:
+    """As many more items, drawn as the first were, and ten fewer."""
+    rows = list(vector_rows(clustered(N + count, D), number=range(N + count)))
+    # The same clusters: `clustered` draws their centres first.
+    alike = np.stack([row["v"] for row in rows])[N:]
+    with Writer.open(index) as writer:
+        writer.add([{"id": f"new{n}", "v": v, "number": n} for n, v in enumerate(alike)])
+        writer.delete([f"v{n}" for n in range(10)])
+
+
+def drift(index: Path) -> tuple[float | None, float | None]:
+    entry = Opened(index).manifest.index
+    return entry.trained_error, entry.folded_error
+
+
+def test_rows_drawn_alike_are_folded_in_without_training(index: Path) -> None:
+    drawn_alike(index)
+    before, (trained, folded) = answers(index), drift(index)
+    assert trained is not None and folded is None
+    with Writer.open(index) as writer:
+        summary = writer.compact()
+    assert (summary.trained, summary.items) == (False, N + 90)
+    # Nothing was fitted anew: the vectors, and so the answers, are the very same.
+    assert np.allclose(answers(index), before, atol=1e-6)
+    now, folded = drift(index)
+    assert now == trained and folded is not None and folded < 1.05 * trained
+    assert verify_index(index).problems == []
+    recall = Opened(index).manifest.index.recall
+    assert min(recall.values()) > 0.9
+    with Writer.open(index) as writer:
+        writer.delete(["v20", "new3"])  # dead rows alone are no drift
+        writer.commit()
+        assert writer.compact().trained is False
+    assert drift(index) == (trained, None) and verify_index(index).problems == []
+
+
+def test_rows_that_codes_do_not_fit_train_anew(index: Path) -> None:
+    x = np.random.default_rng(8).standard_normal((300, D))
+    with Writer.open(index) as writer:
+        writer.add([{"id": f"new{n}", "v": v} for n, v in enumerate(x)])
+        writer.commit()
+        assert writer.compact().trained is True
+    assert drift(index)[1] is None and verify_index(index).problems == []
+
+
+@pytest.mark.parametrize(
+    "options", [{"profile": "memory"}, {"profile": "gpu"}, {"factory": "HNSW16"}]
+)
+def test_compaction_of_other_indexes_is_sound(index: Path, options: dict[str, str]) -> None:
+    rebuild_index(index, **options)
+    drawn_alike(index)
+    with Writer.open(index) as writer:
+        assert writer.compact().items == N + 90
+        writer.delete(["new7"])
+        writer.commit()
+        assert writer.compact().trained is ("factory" in options)
+    assert verify_index(index).problems == []
+
+
+def test_many_more_rows_get_an_index_of_their_size(index: Path) -> None:
+    drawn_alike(index, 4 * N)
+    with Writer.open(index) as writer:
+        summary = writer.compact()
+    assert summary.trained and summary.index == "IVF128,PQ4x4fs"
+
+
+@pytest.mark.parametrize(
+    ("stage", "alike"),
+    [
+        *((stage, False) for stage in ("fuse", "train index", "add to index", "measure recall")),
+        *((stage, True) for stage in ("copy rows", "measure recall")),
+    ],
+)
+def test_stopped_compaction_leaves_the_index(index: Path, stage: str, alike: bool) -> None:
+    if alike:
+        drawn_alike(index)
+    else:
+        change(index)
     before = answers(index)
     with (
         pytest.raises(StoppedError),
