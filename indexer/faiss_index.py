@@ -271,8 +271,9 @@ class FaissIndex:
     ) -> tuple[Floats, Positions]:
         """The k best of all rows, or of those that may be returned: as `search`, exact."""
         faiss = _faiss()
-        selector = None if bits is None else faiss.IDSelectorBitmap(bits.positions)
-        parameters = faiss.SearchParameters(sel=selector)
+        if bits is None:
+            return self._search(self._rows, queries, k, None)
+        parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits.positions))
         return self._search(self._rows, queries, k, parameters)
 
     def _search(

@@ -11,7 +11,6 @@ import pytest
 
 from catalens import CatalensError, Query, Retriever, Writer, rebuild_index, tune_index
 from indexer import Generation, IndexLayout, Store, verify_index
-from indexer.environment import Environment
 from indexer.errors import EmptyIndexError
 from tests.catalogs import Opened, build_toy, build_vectors, clustered, toy_rows, vector_rows
 from tests.processes import run_python, start_python
@@ -324,38 +323,3 @@ def test_killed_before_each_durable_step(tmp_path: Path) -> None:
     else:
         pytest.fail("the compaction has more than 40 steps")
     assert steps > 5
-
-
-def missing_bytes(index: Path) -> int:
-    """What the store's file lacks to reach to the end of its last page."""
-    code = "import lmdb, sys; e = lmdb.open(sys.argv[1], readonly=True); "
-    code += "print((e.info()['last_pgno'] + 1) * e.stat()['psize'])"
-    done = run_python(code, IndexLayout(index).store)
-    assert done.returncode == 0, done.stderr
-    return int(done.stdout) - IndexLayout(index).store_data.stat().st_size
-
-
-def test_free_pages_at_the_end_of_the_store_are_no_damage(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """LMDB writes no free page: where a commit frees what it appended, the file ends early."""
-    index, x = tmp_path / "index", clustered(1400, 8)
-    build_vectors(index, x[:40], number=range(40))
-
-    def add(rows: range) -> None:
-        with Writer.open(index) as writer:
-            writer.add([{"id": f"a{n}", "v": x[n], "number": n} for n in rows])
-
-    with monkeypatch.context() as killed:
-        killed.setattr(Environment, "_fill_up", lambda self: None)
-        add(range(40, 45))
-        add(range(45, 1300))
-        with Writer.open(index) as writer:
-            writer.compact()
-            writer.delete([f"a{n}" for n in range(45, 1299)])
-    assert missing_bytes(index) > 0, "LMDB wrote all pages: this test shows nothing"
-    assert verify_index(index).problems == []
-    add(range(45, 50))
-    assert missing_bytes(index) <= 0
-    with Retriever.open(index) as shop:
-        assert len(shop) == 51
