@@ -152,7 +152,8 @@ def compact(index: Index, json: Json = False) -> None:
     else:
         told = (
             f"{summary.path}: {summary.folded:,} folded in, {summary.dropped:,} dropped in "
-            f"{summary.seconds:,.1f} s; {summary.items:,} items ({summary.index})"
+            f"{summary.seconds:,.1f} s{', trained anew' if summary.trained else ''}; "
+            f"{summary.items:,} items ({summary.index})"
         )
         Output(soft_wrap=True).print(Text(told))
 

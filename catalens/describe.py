@@ -79,6 +79,7 @@ def describe(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         "profile": manifest.index.profile,
         "factory": manifest.index.factory,
         "rows": manifest.index.rows,
+        "drift": _drift(manifest.index),
         **points_json(manifest.index),
         "bytes": {"derived": derived, "store": in_store},
         "bytes_per_item": {
@@ -109,6 +110,7 @@ def describe_tables(found: dict[str, Any]) -> Iterator[Table | Text]:
         ),
         "rows": _rows(found),
         "searched at": _searched_at(found),
+        "drift": _drift_told(found["drift"]),
         "recall@10": recall,
         "bytes per item": (
             f"{per_item['codes']} code, {per_item['derived']:,} derived files, "
@@ -144,6 +146,22 @@ def describe_tables(found: dict[str, Any]) -> Iterator[Table | Text]:
     yield Text("")
     yield spaces
     yield from points_tables(found)
+
+
+def _drift(index: IndexEntry) -> dict[str, float | None]:
+    """How much codes lose of the rows trained on, and of those folded in last."""
+    trained, folded = index.trained_error, index.folded_error
+    ratio = None if not trained or folded is None else round(folded / trained, 4)
+    return {"trained_error": trained, "folded_error": folded, "ratio": ratio}
+
+
+def _drift_told(found: Mapping[str, Any]) -> str:
+    if found["trained_error"] is None:
+        return "no codes that could be added to"
+    told = f"codes lose {found['trained_error']:.3f} of the rows trained on"
+    if found["ratio"] is None:
+        return told
+    return f"{told}, {found['ratio']:.3f} times as much of those folded in last"
 
 
 def _uncompacted(found: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,6 +32,8 @@ from .snapshot import Snapshot
 Floats = NDArray[np.float32]
 
 _CHUNK = 2048
+# The quantization error of so many rows is known to about 1 %.
+_ERROR_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -76,29 +79,24 @@ class Deriver:
         if self._recipe.missing == "renormalise":
             renormalise_needs(fusion.keeps_spaces_apart, fusion.kind)
         files, states = self._write_rows(folder, fusion)
-        files[folder.FUSION] = _entry(write_file(folder.path(folder.FUSION), dump_fusion(fusion)))
+        files[folder.FUSION] = entry_of(write_file(folder.path(folder.FUSION), dump_fusion(fusion)))
         heads = dump_heads({space.name: space.heads for space in self._recipe.spaces})
-        files[folder.HEADS] = _entry(write_file(folder.path(folder.HEADS), heads))
+        files[folder.HEADS] = entry_of(write_file(folder.path(folder.HEADS), heads))
         rows = Rows(folder.path(folder.ROWS), folder.path(folder.ROW_CHECKSUMS), fusion.dimension)
         plan, index = self._build_index(self._plan(fusion, gpu=gpu), rows, gpu=gpu)
-        files[folder.INDEX] = _entry(write_file(folder.path(folder.INDEX), index.serialize()))
+        files[folder.INDEX] = entry_of(write_file(folder.path(folder.INDEX), index.serialize()))
         kept = self._round_rows(folder, rows, files) if plan.rows == "int8" else rows
         self._progress.start("measure recall", 1)
         searcher = Searcher(index, kept, plan)
         rows_recall = 1.0 if kept is rows else scan_recall(searcher, rows, fusion)
         entry = calibrate(searcher, plan, fusion, rows_recall)
+        if plan.kind == "ivf-pq":
+            error = index.quantization_error(rows.take(sampled(self._n, _ERROR_ROWS)))
+            entry = entry.model_copy(update={"trained_error": error})
         self._progress.advance(1)
         self._progress.finish()
         sync_folder(folder.root)
-        spaces = [
-            space_entry(
-                space,
-                dimension=fusion.transforms[space.name].dimension,
-                coverage=int((states[:, column] == PRESENT).sum()),
-                imputed=int((states[:, column] == IMPUTED).sum()),
-            )
-            for column, space in enumerate(self._recipe.spaces)
-        ]
+        spaces = space_entries(self._recipe, fusion, states)
         return Derived(self._recipe, spaces, fusion.dimension, entry, files, self._n)
 
     def _fit(self) -> Fusion:
@@ -137,19 +135,11 @@ class Deriver:
                 self._progress.advance(len(chunk))
             rows, checksums = writer.close()
         self._progress.finish()
+        ids = (record.id for _, record in self._snapshot.scan_records())
         files = {
-            folder.ROWS: _entry(rows),
-            folder.ROW_CHECKSUMS: _entry(checksums),
-            folder.ROW_NUMBERS: _entry(
-                write_file(folder.path(folder.ROW_NUMBERS), numbers.tobytes())
-            ),
-            folder.IDS: _entry(
-                write_ids(
-                    folder.path(folder.IDS),
-                    (record.id for _, record in self._snapshot.scan_records()),
-                )
-            ),
-            folder.MASK: _entry(write_file(folder.path(folder.MASK), states.tobytes())),
+            folder.ROWS: entry_of(rows),
+            folder.ROW_CHECKSUMS: entry_of(checksums),
+            **position_files(folder, numbers, ids, states),
         }
         return files, states
 
@@ -171,10 +161,7 @@ class Deriver:
         if plan.kind == "exact":
             return plan, FaissIndex.train(plan, rows.take(np.arange(1)), gpu=gpu)  # rows are all
         self._progress.start("train index", 1)
-        positions = np.arange(self._n)
-        if plan.train_rows < self._n:
-            rng = np.random.default_rng(0)
-            positions = np.sort(rng.choice(self._n, max(plan.train_rows, 1), replace=False))
+        positions = sampled(self._n, max(plan.train_rows, 1))
         index = FaissIndex.train(plan, rows.take(positions), gpu=gpu)
         self._progress.advance(1)
         self._progress.finish()
@@ -204,12 +191,49 @@ class Deriver:
             written = writer.close()
         self._progress.finish()
         del files[folder.ROWS]
-        files[folder.ROWS_INT8], files[folder.ROW_CHECKSUMS] = map(_entry, written)
+        files[folder.ROWS_INT8], files[folder.ROW_CHECKSUMS] = map(entry_of, written)
         steps = codec.steps.astype("<f4").tobytes()
-        files[folder.ROW_STEPS] = _entry(write_file(folder.path(folder.ROW_STEPS), steps))
+        files[folder.ROW_STEPS] = entry_of(write_file(folder.path(folder.ROW_STEPS), steps))
         return Rows(rounded, checksums, rows.dimension, codec)
 
 
-def _entry(written: tuple[int, str]) -> FileEntry:
+def position_files(
+    folder: GenerationLayout,
+    numbers: NDArray[np.uint32],
+    ids: Iterable[str],
+    states: NDArray[np.uint8],
+) -> dict[str, FileEntry]:
+    """Write what is known of each position: row, id and the states of its blocks."""
+    return {
+        folder.ROW_NUMBERS: entry_of(
+            write_file(folder.path(folder.ROW_NUMBERS), numbers.astype("<u4").tobytes())
+        ),
+        folder.IDS: entry_of(write_ids(folder.path(folder.IDS), ids)),
+        folder.MASK: entry_of(write_file(folder.path(folder.MASK), states.tobytes())),
+    }
+
+
+def space_entries(recipe: Recipe, fusion: Fusion, states: NDArray[np.uint8]) -> list[SpaceEntry]:
+    """The spaces of a recipe, with how many items have each, by states (n, S)."""
+    return [
+        space_entry(
+            space,
+            dimension=fusion.transforms[space.name].dimension,
+            coverage=int((states[:, column] == PRESENT).sum()),
+            imputed=int((states[:, column] == IMPUTED).sum()),
+        )
+        for column, space in enumerate(recipe.spaces)
+    ]
+
+
+def sampled(n: int, most: int) -> NDArray[np.int64]:
+    """Positions below n, at most so many, drawn with a seed."""
+    if n <= most:
+        return np.arange(n)
+    return np.sort(np.random.default_rng(0).choice(n, most, replace=False))
+
+
+def entry_of(written: tuple[int, str]) -> FileEntry:
+    """Size and hash of a file, for the manifest."""
     size, sha256 = written
     return FileEntry(bytes=size, sha256=sha256)

@@ -152,6 +152,23 @@ class FaissIndex:
         self._gpu_is_ahead = self.on_gpu
         self._active.add(self._padded(vectors))
 
+    def forget(self) -> None:
+        """Let go of all vectors, and keep what was trained."""
+        self._on_cpu().reset()
+
+    def quantization_error(self, vectors: Floats) -> float:
+        """The part of their squared length that float32 (m, D) lose in the codes of an index of
+        lists with a product quantizer. (Not by `sa_decode`: of an index that was read from a file
+        it follows a null pointer.)"""
+        padded = self._padded(vectors)
+        ivf = _faiss().downcast_index(_faiss().try_extract_index_ivf(self._on_cpu()))
+        coded = padded
+        if ivf.by_residual:
+            nearest = ivf.quantizer.search(padded, 1)[1][:, 0]
+            coded = padded - ivf.quantizer.reconstruct_batch(nearest)
+        lost = coded - ivf.pq.decode(ivf.pq.compute_codes(coded))
+        return float(np.vdot(lost, lost) / np.vdot(padded, padded))
+
     def map_rows(self, stored: Stored, steps: Floats | None = None) -> None:
         """Take scores from these rows, float16 (n, D) or, with steps (D,), their uint8 codes, where
         they are: nothing is copied, and the caller keeps them alive. An exact index has no
@@ -260,8 +277,9 @@ class FaissIndex:
     ) -> tuple[Floats, Positions]:
         """The k best of all rows, or of those that may be returned: as `search`, exact."""
         faiss = _faiss()
-        selector = None if bits is None else faiss.IDSelectorBitmap(bits.positions)
-        parameters = faiss.SearchParameters(sel=selector)
+        if bits is None:
+            return self._search(self._rows, queries, k, None)
+        parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(bits.positions))
         return self._search(self._rows, queries, k, parameters)
 
     def _search(

@@ -77,6 +77,8 @@ class Live:
         if self._scan is None:
             return self.generation.searcher.rows.take(positions)
         fresh = positions >= self._n
+        if not fresh.any():
+            return self.generation.searcher.rows.take(positions)
         found = np.empty((len(positions), self.fresh.vectors.shape[1]), dtype=np.float32)
         found[~fresh] = self.generation.searcher.rows.take(positions[~fresh])
         found[fresh] = self.fresh.vectors.take(positions[fresh] - self._n, axis=0)
@@ -119,6 +121,9 @@ class Live:
 
     def _merged(self, settled: Found, fresh: Found, k: int) -> Found:
         """The k best of both, ties by position."""
+        best = fresh[1][0] if len(fresh[1]) else -math.inf
+        if len(settled[1]) == k and best <= settled[1][-1]:
+            return settled
         positions = np.concatenate([settled[0], fresh[0] + self._n])
         scores = np.concatenate([settled[1], fresh[1]])
         order = (-scores).argsort(kind="stable")[:k]

@@ -102,6 +102,11 @@ class IndexEntry(_Strict):
     rows_recall: float = 1.0
     """recall@10 of an exact scan of the rows, under the worst condition: below 1 where they were
     rounded to int8, and then no point's recall is told to be higher."""
+    trained_error: float | None = None
+    """The part of their squared length that the rows trained on lose in codes; None where there are
+    none, or nothing can be added to them without training."""
+    folded_error: float | None = None
+    """The same of the rows that were folded in last, without training."""
 
     def cheapest(self, recall: float, *, against: bool = False) -> PointEntry | None:
         """The first point whose worst recall reaches that; None where no point does."""

@@ -8,6 +8,8 @@ from importlib.metadata import version
 
 from .derive import Derived, Deriver
 from .durable import link_file, sync_folder, write_file
+from .fold import Folding
+from .generation import Generation
 from .layout import FORMAT, GenerationLayout, IndexLayout
 from .lock import unheld
 from .manifest import IndexEntry, Manifest
@@ -35,6 +37,17 @@ def publish(
         derived = Deriver(snapshot, recipe, progress).write(unfinished, gpu=gpu)
     _name(layout, store, unfinished, _manifest(edition, number, derived), folds=True)
     return derived
+
+
+def publish_folded(
+    layout: IndexLayout, store: Store, generation: Generation, folding: Folding, progress: Progress
+) -> None:
+    """Name a generation current that was made of the one before, under the writer's lock."""
+    number, unfinished = _next(layout)
+    derived = folding.write(unfinished, progress)
+    generation.close()
+    edition = generation.manifest.edition
+    _name(layout, store, unfinished, _manifest(edition, number, derived), folds=True)
 
 
 def publish_tuned(layout: IndexLayout, store: Store, manifest: Manifest, index: IndexEntry) -> None:

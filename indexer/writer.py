@@ -25,13 +25,17 @@ from .errors import (
     WriterClosedError,
 )
 from .faiss_index import wants_gpu
+from .fold import Folding
+from .generation import Generation
 from .items import Item, Reject
 from .layout import IndexLayout
+from .live import Live
 from .lock import writer_lock
 from .opening import open_latest
 from .progress import Progress, Silent
-from .publish import publish, sweep_generations
+from .publish import publish, publish_folded, sweep_generations
 from .rebuild import Derivation, index_layout
+from .recipe import Recipe
 from .row_parser import item_id
 from .spaces import VECTOR, Reach, checked_encoder
 from .store import Store
@@ -77,12 +81,14 @@ class CommitSummary:
 
 @dataclass(frozen=True)
 class CompactSummary:
-    """What a compaction did: how many rows it folded in, and how many dead ones it dropped."""
+    """What a compaction did: how many rows it folded in, and how many dead ones it dropped;
+    `trained` tells whether spaces and index were fitted and trained anew."""
 
     path: Path
     items: int
     folded: int
     dropped: int
+    trained: bool
     index: str
     recall: dict[str, float]
     seconds: float
@@ -301,17 +307,19 @@ class Writer:
         started = monotonic()
         with self._store.snapshot() as snapshot:
             fresh, dead = snapshot.uncompacted()
-        recipe, manifest = self._derivation.recipe, self._derivation.manifest
+        recipe, manifest, trained = self._derivation.recipe, self._derivation.manifest, False
         if fresh or dead:
             with translated_os_errors(f"index {self._layout.root}"):
-                publish(
-                    self._layout,
-                    self._store,
-                    self._edition,
-                    recipe,
-                    gpu=wants_gpu(recipe.device),
-                    progress=self._progress,
-                )
+                trained = not self._fold(recipe)
+                if trained:
+                    publish(
+                        self._layout,
+                        self._store,
+                        self._edition,
+                        recipe,
+                        gpu=wants_gpu(recipe.device),
+                        progress=self._progress,
+                    )
             with self._store.snapshot() as snapshot:
                 self._derive_as(Derivation.read(self._layout, snapshot))
             manifest = self._derivation.manifest
@@ -320,10 +328,24 @@ class Writer:
             items=manifest.items,
             folded=fresh,
             dropped=dead,
+            trained=trained,
             index=manifest.index.factory,
             recall=manifest.index.recall,
             seconds=monotonic() - started,
         )
+
+    def _fold(self, recipe: Recipe) -> bool:
+        """Compact by what the generation was trained with, where that still fits; return whether it
+        did."""
+        with self._store.snapshot() as snapshot:
+            generation = Generation.open(self._layout, snapshot.current)
+            try:
+                folding = Folding(Live(generation, snapshot), recipe)
+                if folding.fits:
+                    publish_folded(self._layout, self._store, generation, folding, self._progress)
+                return folding.fits
+            finally:
+                generation.close()
 
     def _apply(self) -> Applied:
         changes, derivation = self._changes, self._derivation

@@ -11,7 +11,6 @@ import pytest
 
 from catalens import CatalensError, Query, Retriever, Writer, rebuild_index, tune_index
 from indexer import Generation, IndexLayout, Store, verify_index
-from indexer.environment import Environment
 from indexer.errors import EmptyIndexError
 from tests.catalogs import Opened, build_toy, build_vectors, clustered, toy_rows, vector_rows
 from tests.processes import run_python, start_python
@@ -28,7 +27,7 @@ def index(tmp_path: Path) -> Path:
 
 def change(index: Path) -> None:
     """50 items more, 10 of other content, 30 fewer."""
-    x = clustered(N + 50, D, seed=1)
+    x = np.random.default_rng(1).standard_normal((N + 50, D)).astype(np.float32)
     rows = list(vector_rows(x, number=range(N + 50)))
     with Writer.open(index) as writer:
         writer.add(rows[N:])
@@ -169,9 +168,84 @@ def test_reader_of_a_swept_generation_opens_the_newest(index: Path) -> None:
     store.close()
 
 
-@pytest.mark.parametrize("stage", ["fuse", "train index", "add to index", "measure recall"])
-def test_stopped_compaction_leaves_the_index(index: Path, stage: str) -> None:
-    change(index)
+def drawn_alike(index: Path, count: int = 100) -> None:
+    """As many more items, drawn as the first were, and ten fewer."""
+    rows = list(vector_rows(clustered(N + count, D), number=range(N + count)))
+    # The same clusters: `clustered` draws their centres first.
+    alike = np.stack([row["v"] for row in rows])[N:]
+    with Writer.open(index) as writer:
+        writer.add([{"id": f"new{n}", "v": v, "number": n} for n, v in enumerate(alike)])
+        writer.delete([f"v{n}" for n in range(10)])
+
+
+def drift(index: Path) -> tuple[float | None, float | None]:
+    entry = Opened(index).manifest.index
+    return entry.trained_error, entry.folded_error
+
+
+def test_rows_drawn_alike_are_folded_in_without_training(index: Path) -> None:
+    drawn_alike(index)
+    before, (trained, folded) = answers(index), drift(index)
+    assert trained is not None and folded is None
+    with Writer.open(index) as writer:
+        summary = writer.compact()
+    assert (summary.trained, summary.items) == (False, N + 90)
+    # Nothing was fitted anew: the vectors, and so the answers, are the very same.
+    assert np.allclose(answers(index), before, atol=1e-6)
+    now, folded = drift(index)
+    assert now == trained and folded is not None and folded < 1.05 * trained
+    assert verify_index(index).problems == []
+    recall = Opened(index).manifest.index.recall
+    assert min(recall.values()) > 0.9
+    with Writer.open(index) as writer:
+        writer.delete(["v20", "new3"])  # dead rows alone are no drift
+        writer.commit()
+        assert writer.compact().trained is False
+    assert drift(index) == (trained, None) and verify_index(index).problems == []
+
+
+def test_rows_that_codes_do_not_fit_train_anew(index: Path) -> None:
+    x = np.random.default_rng(8).standard_normal((300, D))
+    with Writer.open(index) as writer:
+        writer.add([{"id": f"new{n}", "v": v} for n, v in enumerate(x)])
+        writer.commit()
+        assert writer.compact().trained is True
+    assert drift(index)[1] is None and verify_index(index).problems == []
+
+
+@pytest.mark.parametrize(
+    "options", [{"profile": "memory"}, {"profile": "gpu"}, {"factory": "HNSW16"}]
+)
+def test_compaction_of_other_indexes_is_sound(index: Path, options: dict[str, str]) -> None:
+    rebuild_index(index, **options)
+    drawn_alike(index)
+    with Writer.open(index) as writer:
+        assert writer.compact().items == N + 90
+        writer.delete(["new7"])
+        writer.commit()
+        assert writer.compact().trained is ("factory" in options)
+    assert verify_index(index).problems == []
+
+
+def test_many_more_rows_get_an_index_of_their_size(index: Path) -> None:
+    drawn_alike(index, 4 * N)
+    with Writer.open(index) as writer:
+        summary = writer.compact()
+    assert summary.trained and summary.index == "IVF128,PQ4x4fs"
+
+
+@pytest.mark.parametrize(
+    ("stage", "alike"),
+    [
+        *((stage, False) for stage in ("fuse", "train index", "add to index", "measure recall")),
+        *((stage, True) for stage in ("copy rows", "measure recall")),
+    ],
+)
+def test_stopped_compaction_leaves_the_index(index: Path, stage: str, alike: bool) -> None:
+    if alike:
+        drawn_alike(index)
+    else:
+        change(index)
     before = answers(index)
     with (
         pytest.raises(StoppedError),
@@ -249,38 +323,3 @@ def test_killed_before_each_durable_step(tmp_path: Path) -> None:
     else:
         pytest.fail("the compaction has more than 40 steps")
     assert steps > 5
-
-
-def missing_bytes(index: Path) -> int:
-    """What the store's file lacks to reach to the end of its last page."""
-    code = "import lmdb, sys; e = lmdb.open(sys.argv[1], readonly=True); "
-    code += "print((e.info()['last_pgno'] + 1) * e.stat()['psize'])"
-    done = run_python(code, IndexLayout(index).store)
-    assert done.returncode == 0, done.stderr
-    return int(done.stdout) - IndexLayout(index).store_data.stat().st_size
-
-
-def test_free_pages_at_the_end_of_the_store_are_no_damage(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """LMDB writes no free page: where a commit frees what it appended, the file ends early."""
-    index, x = tmp_path / "index", clustered(1400, 8)
-    build_vectors(index, x[:40], number=range(40))
-
-    def add(rows: range) -> None:
-        with Writer.open(index) as writer:
-            writer.add([{"id": f"a{n}", "v": x[n], "number": n} for n in rows])
-
-    with monkeypatch.context() as killed:
-        killed.setattr(Environment, "_fill_up", lambda self: None)
-        add(range(40, 45))
-        add(range(45, 1300))
-        with Writer.open(index) as writer:
-            writer.compact()
-            writer.delete([f"a{n}" for n in range(45, 1299)])
-    assert missing_bytes(index) > 0, "LMDB wrote all pages: this test shows nothing"
-    assert verify_index(index).problems == []
-    add(range(45, 50))
-    assert missing_bytes(index) <= 0
-    with Retriever.open(index) as shop:
-        assert len(shop) == 51
