@@ -17,6 +17,8 @@ from .device import usable_cores
 # With MiniLM 128 is a tenth faster, at a cosine to float32 of .9991 instead of .9995.
 _INT8_GROUP = 64
 
+_starting = threading.Lock()
+
 
 class CpuNetwork:
     """A network whose calls take one core each: `Encoder.calls_at_once` of them run side by side.
@@ -88,9 +90,14 @@ def runtime() -> Any:
     Its import tells Intel that it happened, unless the package that tells is not there. What a
     user imported before stays.
     """
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    import openvino
+    with _starting:
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+        import openvino
 
+        # The first conversions of arrays fill tables of its C++ layer, which lets go of Python's
+        # lock meanwhile: two threads that come to that at once wait for each other for ever.
+        openvino.Tensor(np.zeros(1, dtype=np.float32), shared_memory=True).data  # noqa: B018
+        openvino.Type.f32.to_dtype()
     return openvino
 
 

@@ -96,6 +96,34 @@ def test_threads_share_a_network(network: torch.nn.Module, export: bytes) -> Non
             np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+FIRST_CALLS = """
+import faulthandler, sys, threading
+faulthandler.dump_traceback_later(60, exit=True)
+sys.setswitchinterval(1e-6)
+import numpy as np
+from pathlib import Path
+from encoders.cpu_network import open_network
+network, together = open_network(Path(sys.argv[1])), threading.Barrier(8)
+given = {"rows": np.zeros((2, 256), np.float32), "scale": np.ones((2, 1), np.float32)}
+def call():
+    together.wait()
+    network(given)
+threads = [threading.Thread(target=call) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_first_calls_at_once_do_not_wait_for_each_other(export: bytes, tmp_path: Path) -> None:
+    """Without the first conversions at the import, most of these processes never end."""
+    (tmp_path / "model.onnx").write_bytes(export)
+    for _ in range(4):
+        done = run_python(FIRST_CALLS, tmp_path / "model.onnx")
+        assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_output_asked_for(export: bytes) -> None:
     names = {"rows", "scale"}
     assert open_network(export, outputs=["there is none such"]).inputs == names
