@@ -1,5 +1,5 @@
-"""The command line: `catalens build | add | update | delete | compact | rebuild | learn | tune |
-query | inspect | verify`."""
+"""The command line: `catalens build | add | update | delete | compact | export | import | rebuild |
+learn | tune | query | inspect | verify`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from indexer import BuildSummary, build_index, verify_index
 from retriever import Query, Retriever
 
 from .cli_learn import learn, rebuild
+from .cli_transfer import export, import_
 from .cli_tune import tune
 from .cli_write import add, compact, delete, update
 from .describe import describe, describe_tables
@@ -80,6 +81,8 @@ app.command()(add)
 app.command()(update)
 app.command()(delete)
 app.command()(compact)
+app.command()(export)
+app.command("import")(import_)
 app.command()(rebuild)
 app.command()(tune)
 app.add_typer(learn)

@@ -3,8 +3,10 @@
 from .build import BuildSummary, build_index
 from .catalog import read_ids
 from .errors import PolicyError
+from .export import ExportSummary, export_index
 from .faiss_index import wants_gpu
 from .generation import Generation, load_manifest
+from .importing import ImportSummary, import_index
 from .layout import IndexLayout
 from .learn import (
     AlignmentSummary,
@@ -33,9 +35,11 @@ __all__ = [
     "Chosen",
     "CommitSummary",
     "CompactSummary",
+    "ExportSummary",
     "FusedQueries",
     "FusionSummary",
     "Generation",
+    "ImportSummary",
     "IndexEntry",
     "IndexLayout",
     "LearnedHead",
@@ -54,6 +58,8 @@ __all__ = [
     "WeightReport",
     "Writer",
     "build_index",
+    "export_index",
+    "import_index",
     "kind_of_input",
     "learn_alignment",
     "learn_fusion",
