@@ -21,6 +21,7 @@ from .manifest import IndexEntry, Manifest, PointEntry, SpaceEntry
 from .opening import open_latest
 from .progress import Progress
 from .rebuild import RebuildSummary, rebuild_index
+from .retry import RetrySummary
 from .searcher import Selection
 from .snapshot import Snapshot
 from .spaces import kind_of_input
@@ -49,6 +50,7 @@ __all__ = [
     "PolicyError",
     "Progress",
     "RebuildSummary",
+    "RetrySummary",
     "Selection",
     "Snapshot",
     "SpaceEntry",
