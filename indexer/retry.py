@@ -92,7 +92,7 @@ class Retry:
                 else:
                     given = Input(None, path, reject.source)
                     inputs.setdefault(reject.modality, []).append(given)
-            # Inputs are told from one another by their item: a line is of the dump they came from.
+            # Of the dump that they came from; what is added to an item keeps telling it.
             line = lost.tried[0].line or 0
             made = {modality: tuple(some) for modality, some in inputs.items()}
             yield Item(line, one, made, lost.record.metadata, tuple(rejects))
