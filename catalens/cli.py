@@ -1,5 +1,5 @@
-"""The command line: `catalens build | add | update | delete | compact | rebuild | learn | tune |
-query | inspect | verify`."""
+"""The command line: `catalens build | add | update | delete | retry | compact | export | import |
+rebuild | learn | tune | query | inspect | verify`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from indexer import BuildSummary, build_index, verify_index
 from retriever import Query, Retriever
 
 from .cli_learn import learn, rebuild
+from .cli_transfer import export, import_
 from .cli_tune import tune
-from .cli_write import add, compact, delete, update
+from .cli_write import add, compact, delete, retry, update
 from .describe import describe, describe_tables
 from .options import (
     MAX_MEGABYTES,
@@ -79,7 +80,10 @@ app = typer.Typer(
 app.command()(add)
 app.command()(update)
 app.command()(delete)
+app.command()(retry)
 app.command()(compact)
+app.command()(export)
+app.command("import")(import_)
 app.command()(rebuild)
 app.command()(tune)
 app.add_typer(learn)

@@ -1,4 +1,4 @@
-"""`catalens add | update | delete | compact`."""
+"""`catalens add | update | delete | retry | compact`."""
 
 from __future__ import annotations
 
@@ -138,6 +138,41 @@ def delete(
         writer.delete([*(ids or ()), *(read_ids(dump, id) if dump is not None else ())])
         summary = writer.commit()
     _print(summary, json=json)
+
+
+def retry(
+    index: Index,
+    media_root: MediaRoot = None,
+    device: Device = "auto",
+    max_megapixels: MaxMegapixels = MAX_MEGAPIXELS,
+    max_megabytes: MaxMegabytes = MAX_MEGABYTES,
+    max_seconds: MaxSeconds = MAX_SECONDS,
+    json: Json = False,
+) -> None:
+    """Try rejected pictures and sounds again; what works now joins its item."""
+    limits = limits_of(max_megapixels, max_megabytes, max_seconds)
+    with (
+        Bars() if progress_wanted() else nullcontext() as bars,
+        Writer.open(index, device=device, limits=limits, progress=bars) as writer,
+    ):
+        found = writer.retry(media_root=media_root)
+        summary = writer.commit()
+    if json:
+        encoded, items = summary.encoded, summary.items
+        seconds = round(summary.seconds, 3)
+        told = {**asdict(found), "encoded": encoded, "items": items, "seconds": seconds}
+        print_json({"path": str(summary.path), **told})
+        return
+    lines = [
+        f"{summary.path}: {found.tried:,} inputs tried again, {found.mended:,} joined their items, "
+        f"{found.failed:,} still rejected in {summary.seconds:,.1f} s"
+    ]
+    if found.without_item:
+        lines.append(f"  {found.without_item:,} belong to no item; give their rows to update")
+    lines += [f"    {r.source}: {' '.join(r.reason.split())}" for r in summary.rejects]
+    console = Output(soft_wrap=True)
+    for line in lines:
+        console.print(Text(line))  # no markup: a path may hold brackets
 
 
 def compact(index: Index, json: Json = False) -> None:

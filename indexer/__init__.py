@@ -3,8 +3,10 @@
 from .build import BuildSummary, build_index
 from .catalog import read_ids
 from .errors import PolicyError
+from .export import ExportSummary, export_index
 from .faiss_index import wants_gpu
 from .generation import Generation, load_manifest
+from .importing import ImportSummary, import_index
 from .layout import IndexLayout
 from .learn import (
     AlignmentSummary,
@@ -19,6 +21,7 @@ from .manifest import IndexEntry, Manifest, PointEntry, SpaceEntry
 from .opening import open_latest
 from .progress import Progress
 from .rebuild import RebuildSummary, rebuild_index
+from .retry import RetrySummary
 from .searcher import Selection
 from .snapshot import Snapshot
 from .spaces import kind_of_input
@@ -33,9 +36,11 @@ __all__ = [
     "Chosen",
     "CommitSummary",
     "CompactSummary",
+    "ExportSummary",
     "FusedQueries",
     "FusionSummary",
     "Generation",
+    "ImportSummary",
     "IndexEntry",
     "IndexLayout",
     "LearnedHead",
@@ -45,6 +50,7 @@ __all__ = [
     "PolicyError",
     "Progress",
     "RebuildSummary",
+    "RetrySummary",
     "Selection",
     "Snapshot",
     "SpaceEntry",
@@ -54,6 +60,8 @@ __all__ = [
     "WeightReport",
     "Writer",
     "build_index",
+    "export_index",
+    "import_index",
     "kind_of_input",
     "learn_alignment",
     "learn_fusion",

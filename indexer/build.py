@@ -20,7 +20,6 @@ from .encode import Counts, ItemEncoder
 from .errors import (
     CorruptIndexError,
     NotAnIndexError,
-    OutputFolderError,
     UnsupportedFormatError,
 )
 from .faiss_index import wants_gpu
@@ -30,6 +29,7 @@ from .layout import IndexLayout
 from .lock import writer_lock
 from .manifest import CatalogEntry
 from .missing import Policy, check_policy
+from .output_folder import check_output_folder
 from .plan import check_profile
 from .progress import Progress, Silent
 from .publish import publish
@@ -148,7 +148,7 @@ def build_index(
     limits = limits or Limits()
     layout = IndexLayout(Path(out))
     with translated_os_errors(f"index {layout.root}"):
-        _check_folder(layout)
+        check_output_folder(layout)
         layout.root.mkdir(parents=True, exist_ok=True)
         layout.generations.mkdir(exist_ok=True)
         with writer_lock(layout.lock):
@@ -313,27 +313,3 @@ class _Build:
 
 def _path(given: str | Path | None) -> Path | None:
     return None if given is None else Path(given)
-
-
-def _check_folder(layout: IndexLayout) -> None:
-    """Refuse to build into a folder that holds something else."""
-    root = layout.root
-    if root.is_dir():
-        others = {p.name for p in root.iterdir()} - {"store", "generations", "writer.lock"}
-        if not layout.store_data.is_file():
-            # A build that was stopped before it had a store leaves these folders empty.
-            named = [f for f in (layout.store, layout.generations) if f.exists()]
-            others |= {f.name for f in named if not f.is_dir() or any(f.iterdir())}
-        if not others:
-            return
-        got = f"{root} with {', '.join(sorted(others)[:5])}"
-    elif not root.exists():
-        return
-    else:
-        got = f"the file {root}"
-    raise OutputFolderError(
-        "output folder",
-        expected="a new or empty folder, or an index to build again",
-        got=got,
-        remedy="Choose another --out.",
-    )

@@ -97,7 +97,7 @@ def open_catalog(
     else:
         name, home = type(source).__name__, Path()
         reader = _memory_reader(source)
-    root = _resolved(Path(media_root) if media_root is not None else home)
+    root = resolved_root(Path(media_root) if media_root is not None else home)
     resolved = (columns or Columns()).resolve(_seen(reader, name), optional=optional)
     parser = RowParser(resolved, root)
 
@@ -138,7 +138,7 @@ def _open_folder(path: Path, columns: Columns | None, media_root: str | Path | N
             got="one of them",
             remedy="Leave them out: in a folder, the suffix of a file says what it holds.",
         )
-    root = _resolved(path)
+    root = resolved_root(path)
     reader = FolderReader(root)
     if next(reader.items(), None) is None:
         raise _empty(path.name)
@@ -193,7 +193,12 @@ def _seen(reader: RowReader, name: str) -> dict[str, None]:
     return seen
 
 
-def _resolved(folder: Path) -> Path:
+def resolved_root(folder: Path) -> Path:
+    """A media root, as `resolve_media` takes it.
+
+    Raises:
+        UnreadableCatalogError: it is no folder.
+    """
     root = folder.resolve()
     if not root.is_dir():
         raise UnreadableCatalogError(

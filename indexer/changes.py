@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from .fusion import Fusion
 from .postings import Posted, merge
 from .recipe import Recipe
 from .snapshot import NONE_UNCOMPACTED, Inputs, Record, Snapshot, Uncompacted, read_current, row_key
-from .store import put_current, put_embeddings, put_item, put_rejects
+from .store import drop_lost_inputs, put_current, put_embeddings, put_item, put_rejects
 
 _FUSED_TOGETHER = 2048
 
@@ -33,6 +33,14 @@ class Changes:
     items: dict[str, Encoded | None] = field(default_factory=dict)
     embeddings: dict[bytes, NDArray[np.float32]] = field(default_factory=dict)
     rejects: list[Mapping[str, Any]] = field(default_factory=list)
+
+    def take(
+        self, items: Mapping[str, Encoded | None], rejects: Iterable[Mapping[str, Any]] = ()
+    ) -> None:
+        """Add what a call was told, in the place of what an earlier one said of the same items."""
+        kept = (r for r in self.rejects if r["modality"] is None or r["id"] not in items)
+        self.rejects = [*kept, *rejects]
+        self.items.update(items)
 
     def __bool__(self) -> bool:
         return bool(self.items or self.rejects)
@@ -68,6 +76,8 @@ def apply(
     for item_id, wanted in changes.items.items():
         edit.settle(item_id, wanted)
     merge(transaction, current.edition, edit.posted, edit.gone)
+    # An item that is given anew has lost what it lost this time, and nothing else.
+    drop_lost_inputs(transaction, current.edition, changes.items)
     put_rejects(transaction, current.edition, changes.rejects)
     _fuse(transaction, snapshot, edit.new, recipe, fusion)
     put_current(transaction, replace(current, commits=current.commits + 1, next_row=edit.next_row))

@@ -29,6 +29,9 @@ CatalensError
 │   ├── VectorDimensionError     a ready-made vector of another dimension than the index's
 │   ├── EmptyIndexError          nothing is left to derive a generation from
 │   └── WriterClosedError
+├── TransferError
+│   ├── ExportFileError          the file to export to is there already, or cannot be made
+│   └── ImportFileError          a file that no export made, or one that was changed or damaged
 ├── FingerprintMismatchError     the encoder here is not the one the index was built with
 ├── LearningError                see learning/errors.py
 └── CatalogError                 see catalog_errors.py
@@ -153,6 +156,18 @@ class EmptyIndexError(WriteError):
 
 class WriterClosedError(WriteError):
     """The writer was closed."""
+
+
+class TransferError(CatalensError):
+    """An index cannot be exported or imported."""
+
+
+class ExportFileError(TransferError):
+    """The file to export to is there already, or cannot be made."""
+
+
+class ImportFileError(TransferError):
+    """The file is not what an export writes: foreign, changed or damaged."""
 
 
 class FingerprintMismatchError(CatalensError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from .heads import AlignedReach, load_heads
 from .ids import Ids
 from .layout import GenerationLayout, IndexLayout
 from .lock import ReaderHold
-from .manifest import Manifest, PointEntry, corrupt
+from .manifest import Manifest, PointEntry, ReachedSpace, corrupt
 from .plan import Plan
 from .row_codecs import FLOAT16, Int8, RowCodec
 from .rows import Rows
@@ -165,9 +166,19 @@ def read_fusion(folder: GenerationLayout, manifest: Manifest) -> Fusion:
 
 def read_heads(folder: GenerationLayout, manifest: Manifest) -> dict[str, dict[str, AlignedReach]]:
     """Read and check the alignment heads of a generation."""
+    return aligned_heads(read_checked(folder, manifest, folder.HEADS), manifest.spaces)
+
+
+def aligned_heads(
+    data: bytes, spaces: Sequence[ReachedSpace]
+) -> dict[str, dict[str, AlignedReach]]:
+    """The heads into each of these spaces, of the bytes that `dump_heads` made.
+
+    Raises:
+        CorruptIndexError: a head is missing, or not the one that a space names.
+    """
     heads = load_heads(
-        read_checked(folder, manifest, folder.HEADS),
-        {s.spec.name: {m: h.fingerprint for m, h in s.heads.items()} for s in manifest.spaces},
+        data, {s.spec.name: {m: h.fingerprint for m, h in s.heads.items()} for s in spaces}
     )
     return {
         space.spec.name: {
@@ -176,7 +187,7 @@ def read_heads(folder: GenerationLayout, manifest: Manifest) -> dict[str, dict[s
             )
             for modality, entry in space.heads.items()
         }
-        for space in manifest.spaces
+        for space in spaces
     }
 
 

@@ -17,18 +17,20 @@ from .plan import Profile
 from .row_codecs import RowType
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """A value that is written down: no field but those named here, and none that changes."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class FileEntry(_Strict):
+class FileEntry(Strict):
     """Size in bytes and SHA-256 of one derived file."""
 
     bytes: Annotated[int, Field(ge=0)]
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-class HeadEntry(_Strict):
+class HeadEntry(Strict):
     """An alignment head by which a modality reaches a space; see `heads.AlignedReach`."""
 
     source: str
@@ -37,14 +39,24 @@ class HeadEntry(_Strict):
     strength: float
 
 
-class SpaceEntry(_Strict):
-    """A space as it was built."""
+class ReachedSpace(Strict):
+    """A space, and what reaches it."""
 
     spec: SpaceSpec
     fingerprints: dict[str, str]
     """Fingerprint of the encoder of each modality that reaches the space."""
     heads: dict[str, HeadEntry]
     """Modalities that reach it through a head."""
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """All that reach the space."""
+        return (*self.fingerprints, *self.heads)
+
+
+class SpaceEntry(ReachedSpace):
+    """A space as it was built."""
+
     dimension: int
     """Length of its block."""
     coverage: int
@@ -54,13 +66,8 @@ class SpaceEntry(_Strict):
     bit: int
     """Its bit in a record's mask."""
 
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """All that reach the space."""
-        return (*self.fingerprints, *self.heads)
 
-
-class PointEntry(_Strict):
+class PointEntry(Strict):
     """An operating point, and what was measured at it; see `searcher.OperatingPoint`."""
 
     nprobe: int
@@ -79,7 +86,7 @@ class PointEntry(_Strict):
         return min(self.recall.values())
 
 
-class IndexEntry(_Strict):
+class IndexEntry(Strict):
     """The FAISS index and the points it can be searched at."""
 
     kind: str
@@ -129,7 +136,7 @@ class IndexEntry(_Strict):
         }
 
 
-class CatalogEntry(_Strict):
+class CatalogEntry(Strict):
     """Where the items came from."""
 
     name: str
@@ -137,7 +144,7 @@ class CatalogEntry(_Strict):
     columns: dict[str, object]
 
 
-class Manifest(_Strict):
+class Manifest(Strict):
     """The manifest of a generation."""
 
     format: int

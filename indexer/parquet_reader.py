@@ -1,4 +1,4 @@
-"""Rows out of Parquet. The only module that knows pyarrow; import it when there is a file."""
+"""Rows of a catalog out of Parquet. Knows pyarrow: import it when there is a file."""
 
 from __future__ import annotations
 

@@ -222,6 +222,11 @@ def row_key(row: int) -> bytes:
     return _ROW.pack(row)
 
 
+def row_of_key(key: bytes) -> int:
+    """Undo `row_key`."""
+    return int(_ROW.unpack(key)[0])
+
+
 def read_embedding(view: ReadTransaction, key: bytes) -> NDArray[np.float32] | None:
     """A cached embedding: float32 with shape (dimension,), unit length; None if unknown."""
     found = view.get(EMBEDDINGS, key)

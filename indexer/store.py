@@ -8,7 +8,7 @@ that lets an interrupted build go on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -22,6 +22,7 @@ from .environment import Environment, ReadTransaction, WriteTransaction
 from .errors import NotAnIndexError
 from .layout import FORMAT, IndexLayout
 from .postings import Posted, merge
+from .sealing import decoding
 from .snapshot import (
     CURRENT,
     EMBEDDINGS,
@@ -32,6 +33,7 @@ from .snapshot import (
     Snapshot,
     read_current,
     row_key,
+    row_of_key,
 )
 
 T = TypeVar("T")
@@ -211,9 +213,23 @@ def put_rejects(
     transaction: WriteTransaction, edition: int, rejects: Iterable[Mapping[str, Any]]
 ) -> None:
     """Add to what could not be used."""
-    first = transaction.count(f"rejects.{edition}")
+    last = transaction.last(f"rejects.{edition}")
+    first = 0 if last is None else row_of_key(last) + 1
     for number, reject in enumerate(rejects, start=first):
         transaction.put(f"rejects.{edition}", row_key(number), orjson.dumps(reject))
+
+
+def drop_lost_inputs(transaction: WriteTransaction, edition: int, ids: Container[str]) -> None:
+    """Forget which inputs these items lost: they are given anew, or gone."""
+    database = f"rejects.{edition}"
+    gone = []
+    for key, data in transaction.scan(database):
+        with decoding("rejects"):
+            reject = orjson.loads(data)
+            if reject["modality"] is not None and reject["id"] in ids:
+                gone.append(key)
+    for key in gone:
+        transaction.delete(database, key)
 
 
 def put_current(transaction: WriteTransaction, current: Current) -> None:

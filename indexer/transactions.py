@@ -85,6 +85,18 @@ class ReadTransaction:
         with self._environment.guarded(), self._lock:
             return int(self._transaction.stat(handle)["entries"])
 
+    def last(self, database: str) -> bytes | None:
+        """The last key of a database; None when it is empty."""
+        handle = self._handles.get(database)
+        if handle is None:
+            return None
+        with (
+            self._environment.guarded(),
+            self._lock,
+            self._transaction.cursor(db=handle) as cursor,
+        ):
+            return bytes(cursor.key()) if cursor.last() else None
+
     def databases(self) -> list[str]:
         """Names of all databases there are."""
         return sorted(self._handles)

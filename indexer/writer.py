@@ -11,7 +11,7 @@ from typing import Any
 
 from encoders import EncoderPool, Limits, usable_cores
 
-from .catalog import Catalog, open_catalog
+from .catalog import Catalog, open_catalog, resolved_root
 from .catalog_errors import InvalidColumnsError
 from .changes import Applied, Changes, apply
 from .columns import Columns
@@ -36,6 +36,7 @@ from .progress import Progress, Silent
 from .publish import publish, publish_folded, sweep_generations
 from .rebuild import Derivation, index_layout
 from .recipe import Recipe
+from .retry import Retry, RetrySummary
 from .row_parser import item_id
 from .spaces import VECTOR, Reach, checked_encoder
 from .store import Store
@@ -279,7 +280,43 @@ class Writer:
             for one, there in zip(some, self._known(some), strict=True):
                 _check_once(one, "", seen)
                 _must_be_there(one, "", there)
-        self._changes.items.update(dict.fromkeys(named))
+        self._changes.take(dict.fromkeys(named))
+
+    def retry(self, *, media_root: str | Path | None = None) -> RetrySummary:
+        """Try rejected pictures and sounds again, from where the catalog said they are. What works
+        now is added behind the other inputs of its item; what does not stays among the rejects,
+        with the reason of today. Items that were changed since the last commit are passed over.
+
+        Args:
+            media_root: folder that media paths start from and may not leave; None takes the one
+                that the index was built with.
+
+        Raises:
+            UnreadableCatalogError: the media root is no folder.
+            RejectedRowError: this writer is strict, and one cannot be used yet.
+            FingerprintMismatchError: an encoder here is not the one the index was built with.
+        """
+        self._check_open()
+        root = resolved_root(Path(media_root or self._derivation.manifest.catalog.media_root))
+        with self._store.snapshot() as snapshot:
+            retry = Retry.of(snapshot, self._changes.items)
+        if not retry.tried:
+            return RetrySummary(0, 0, 0, retry.without_item)
+        encoder = self._encoder()
+        changed: dict[str, Encoded | None] = {}
+        rejects: list[Reject] = []
+        self._progress.start("encode", len(retry.lost))
+        for batch in encoder.run(retry.items(root), workers=max(2, usable_cores())):
+            items, lost = retry.joined(batch)
+            changed.update(items)
+            rejects += lost
+            self._save()
+            self._progress.advance(batch.seen)
+        self._progress.finish()
+        encoder.counts.rejected_rows = 0  # they are items, whatever they still lack
+        self._keep(changed, rejects, encoder.counts)
+        failed = encoder.counts.rejected_inputs
+        return RetrySummary(retry.tried, retry.tried - failed, failed, retry.without_item)
 
     def commit(self) -> CommitSummary:
         """Make everything since the last commit visible, all of it in one durable step.
@@ -399,10 +436,15 @@ class Writer:
             self._save()
             self._progress.advance(batch.seen)
         self._progress.finish()
-        self._changes.items.update(items)
-        self._changes.rejects += [reject.to_dict() for reject in rejects]
+        self._keep(items, rejects, encoder.counts)
+
+    def _keep(
+        self, items: Mapping[str, Encoded | None], rejects: Sequence[Reject], counts: Counts
+    ) -> None:
+        """Keep what a call made for the commit."""
+        self._changes.take(items, [reject.to_dict() for reject in rejects])
         self._shown = [*self._shown, *rejects][:_REJECTS_SHOWN]
-        self._counts.add(encoder.counts)
+        self._counts.add(counts)
 
     def _catalog(
         self, source: Any, named: dict[str, Any], media_root: str | Path | None

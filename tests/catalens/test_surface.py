@@ -22,6 +22,8 @@ def test_top_level_names() -> None:
         "SpaceMatch",
         "Writer",
         "build_index",
+        "export_index",
+        "import_index",
         "learn_alignment",
         "learn_fusion",
         "rebuild_index",

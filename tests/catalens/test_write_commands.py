@@ -100,3 +100,19 @@ def test_add_tells_people_what_it_did_and_when_to_compact(tmp_path: Path, index:
     again = write(tmp_path / "again.jsonl", range(10))
     found = told("add", index, again, "--auto-compact")
     assert (found["items"], found["fresh"], found["dead"]) == (210, 0, 0)
+
+
+def test_export_and_import(tmp_path: Path, index: Path) -> None:
+    out = tmp_path / "out.parquet"
+    told("delete", index, "v7")
+    found = told("export", index, out)
+    assert (found["items"], found["inputs"], found["path"]) == (39, 39, str(out))
+    assert found["bytes"] == out.stat().st_size
+    assert "there already" in refused("export", index, out)
+    found = told("import", out, "--out", tmp_path / "again")
+    assert (found["items"], found["inputs"], found["fusion"]) == (39, 39, "concat")
+    assert told("verify", tmp_path / "again")["sound"] is True
+    assert "new or empty" in refused("import", out, "--out", tmp_path / "again")
+    assert "catalens export" in refused("import", index / "writer.lock", "-o", tmp_path / "other")
+    done = run_command("import", out, "--out", tmp_path / "third")
+    assert "39 items, 39 inputs" in done.stdout and done.stderr == ""
