@@ -23,7 +23,7 @@ with 384 dimensions on two AVX-512 cores where nothing else is said:
 - Spherical k-means, since similarity is by inner product. About 1.5 sqrt(n) lists: at 116,033 rows
   512 lists find more at the same speed than 1,024 or 2,048, and a graph (HNSW) to choose them by
   brings nothing. From 4,096 lists on it is taken: of a million rows, batches of 48 to 160 lists
-  then take 6 to 24 % less time, single queries 2 to 13 % less or (160 lists) 7 % more, and find up
+  then take 6 to 24 % less time, single queries 3 to 13 % less or (160 lists) 7 % more, and find up
   to .004 less.
 """
 
