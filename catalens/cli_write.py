@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from time import monotonic
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
@@ -64,20 +65,10 @@ def add(
     json: Json = False,
 ) -> None:
     """Add the items of a dump: all of them, or none when one is there already."""
+    columns = _columns(id, text, image, audio, vector)
     limits = limits_of(max_megapixels, max_megabytes, max_seconds)
-    with (
-        Bars() if progress_wanted() else nullcontext() as bars,
-        Writer.open(index, device=device, limits=limits, strict=strict, progress=bars) as writer,
-    ):
-        writer.add(
-            catalog,
-            id=id,
-            text=named_columns(text),
-            image=named_columns(image),
-            audio=named_columns(audio),
-            vector=named_vectors(vector),
-            media_root=media_root,
-        )
+    with _opened(index, device=device, limits=limits, strict=strict) as writer:
+        writer.add(catalog, **columns, media_root=media_root)
         summary = _committed(writer, auto_compact=auto_compact)
     _print(summary, json=json)
 
@@ -103,21 +94,10 @@ def update(
     json: Json = False,
 ) -> None:
     """Put the rows of a dump in the place of what is there; what did not change is not encoded."""
+    columns = _columns(id, text, image, audio, vector)
     limits = limits_of(max_megapixels, max_megabytes, max_seconds)
-    with (
-        Bars() if progress_wanted() else nullcontext() as bars,
-        Writer.open(index, device=device, limits=limits, strict=strict, progress=bars) as writer,
-    ):
-        writer.update(
-            catalog,
-            upsert=upsert,
-            id=id,
-            text=named_columns(text),
-            image=named_columns(image),
-            audio=named_columns(audio),
-            vector=named_vectors(vector),
-            media_root=media_root,
-        )
+    with _opened(index, device=device, limits=limits, strict=strict) as writer:
+        writer.update(catalog, upsert=upsert, **columns, media_root=media_root)
         summary = _committed(writer, auto_compact=auto_compact)
     _print(summary, json=json)
 
@@ -151,10 +131,7 @@ def retry(
 ) -> None:
     """Try rejected pictures and sounds again; what works now joins its item."""
     limits = limits_of(max_megapixels, max_megabytes, max_seconds)
-    with (
-        Bars() if progress_wanted() else nullcontext() as bars,
-        Writer.open(index, device=device, limits=limits, progress=bars) as writer,
-    ):
+    with _opened(index, device=device, limits=limits) as writer:
         found = writer.retry(media_root=media_root)
         summary = writer.commit()
     if json:
@@ -177,10 +154,7 @@ def retry(
 
 def compact(index: Index, json: Json = False) -> None:
     """Fold in what was added since the index was derived last, and drop what is gone."""
-    with (
-        Bars() if progress_wanted() else nullcontext() as bars,
-        Writer.open(index, progress=bars) as writer,
-    ):
+    with _opened(index) as writer:
         summary = writer.compact()
     if json:
         print_json({**asdict(summary), "path": str(summary.path)})
@@ -191,6 +165,32 @@ def compact(index: Index, json: Json = False) -> None:
             f"{summary.items:,} items ({summary.index})"
         )
         Output(soft_wrap=True).print(Text(told))
+
+
+@contextmanager
+def _opened(index: Path, **settings: Any) -> Iterator[Writer]:
+    """A writer that shows progress to whoever watches."""
+    with (
+        Bars() if progress_wanted() else nullcontext() as bars,
+        Writer.open(index, progress=bars, **settings) as writer,
+    ):
+        yield writer
+
+
+def _columns(
+    id: str | None,
+    text: str | None,
+    image: str | None,
+    audio: str | None,
+    vector: str | None,
+) -> dict[str, Any]:
+    return {
+        "id": id,
+        "text": named_columns(text),
+        "image": named_columns(image),
+        "audio": named_columns(audio),
+        "vector": named_vectors(vector),
+    }
 
 
 def _committed(writer: Writer, *, auto_compact: bool) -> CommitSummary:

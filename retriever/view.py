@@ -142,9 +142,8 @@ class View:
     ) -> list[list[Hit]]:
         """See `Retriever.search_many`; queries must be some, and `k` one that can be had."""
         if where is not None:
-            self._allowed(
-                where
-            )  # a filter that does not read is refused before anything is encoded
+            # A filter that does not read is refused before anything is encoded.
+            self._allowed(where)
         composed = self.composer.compose(queries)
         # Queries that are searched in one way are searched together.
         ways: dict[_Way, list[int]] = {}
