@@ -154,7 +154,7 @@ class ItemEncoder:
             started = time.monotonic()
             yield self._batch(len(entries), admit(entries) if admit else entries)
             fitting = size * _BATCH_SECONDS / max(time.monotonic() - started, 1e-3)
-            size = int(min(max(fitting, size / 2, _FIRST_BATCH), size * 2, _MAX_BATCH))
+            size = int(min(max(fitting, size / 2, _FIRST_BATCH), size * 4, _MAX_BATCH))
 
     def _load_chunk(self, chunk: list[Item | Reject]) -> list[Loaded | Reject]:
         return [entry if isinstance(entry, Reject) else self._load(entry) for entry in chunk]
