@@ -113,6 +113,10 @@ def build(
     profile: Profile = None,
     factory: Factory = None,
     rows: Rows = None,
+    refit: Annotated[
+        bool,
+        typer.Option("--refit", help="Fit anew the encoders that learn from the catalog."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Build an index from a catalog dump; run again to resume, or after changes."""
@@ -135,6 +139,7 @@ def build(
             profile=profile,
             factory=factory,
             rows=rows,
+            refit=refit,
             progress=bars,
         )
     if json:

@@ -24,6 +24,7 @@ from .errors import (
 )
 from .faiss_index import wants_gpu
 from .fill import EditionFiller
+from .fitting import Fits, check_encoders
 from .items import Item, Reject
 from .layout import IndexLayout
 from .lock import writer_lock
@@ -36,6 +37,7 @@ from .publish import publish
 from .rebuild import read_recipe, unbuildable
 from .recipe import UNLEARNED, Recipe, Space
 from .row_codecs import check_row_type
+from .sampling import held
 from .snapshot import Current, Snapshot
 from .spaces import Reach, peek, reaches, specs_for
 from .store import Store
@@ -84,6 +86,7 @@ def build_index(
     profile: str | None = None,
     factory: str | None = None,
     rows: str | None = None,
+    refit: bool = False,
     progress: Progress | None = None,
 ) -> BuildSummary:
     """Build an index from a catalog, or build an existing one again.
@@ -118,6 +121,8 @@ def build_index(
             file and costs a little recall (`rows_recall` of `inspect`); None takes that of a
             profile or factory that is given (int8 for `memory`, else float16), else keeps what an
             existing index has, and is `float16` for a new one.
+        refit: fit anew the encoders that learn from the catalog, such as `tfidf`, and encode with
+            them all that they encode; else an index keeps those that it has.
         progress: told of every stage; None tells nobody.
 
     Returns:
@@ -125,7 +130,8 @@ def build_index(
 
     Raises:
         CatalogError: the catalog cannot be read, is empty, or, if strict, has a bad row.
-        EncoderError: preset, weights or device.
+        EncoderError: preset, weights or device; or nothing to learn from, for an encoder that is
+            fitted on the catalog.
         FusionError: no such fusion, or one that has to be learned first.
         PolicyError: no such policy for missing modalities, or not with this fusion.
         ProfileError: no such profile.
@@ -153,7 +159,9 @@ def build_index(
         layout.generations.mkdir(exist_ok=True)
         with writer_lock(layout.lock):
             build = _Build(opened, layout, limits, device, progress or Silent())
-            return build.run(chosen, _Choices(fusion, policy, profile, factory, rows, strict))
+            return build.run(
+                chosen, _Choices(fusion, policy, profile, factory, rows, strict, refit)
+            )
 
 
 @dataclass(frozen=True)
@@ -164,6 +172,7 @@ class _Choices:
     factory: str | None
     rows: str | None
     strict: bool
+    refit: bool
 
 
 class _Build:
@@ -189,10 +198,18 @@ class _Build:
         items = self._catalog.items()
         dimensions, first = peek(self._catalog.columns, items)
         specs = specs_for(preset, self._catalog.columns, dimensions)
-        ways = reaches(specs, EncoderPool(self._device, self._limits))
+        pool = EncoderPool(self._device, self._limits)
+        check_encoders(specs, pool)
         store = Store.create(self._layout)
         try:
             before, notes = self._before(store)
+            fits = Fits(store, self._layout.fitting, pool, self._progress)
+            if missing := fits.missing(specs, refit=choices.refit):
+                first, sampled = self._sampled(first, items)
+                fits.fit(missing, sampled)
+            specs, left_out = fits.fillable(specs)
+            notes += left_out
+            ways = reaches(specs, fits.load)
             recipe = self._recipe(specs, ways, choices, before)
             edition = store.begin_edition()
             encoder = ItemEncoder(
@@ -213,9 +230,21 @@ class _Build:
                     recipe = BlockSource(snapshot, recipe).recipe
                 recipe, dropped = recipe.carried_from(before, choices.fusion)
                 notes += dropped
-            return self._publish(store, edition, recipe, encoder.counts, notes)
+            summary = self._publish(store, edition, recipe, encoder.counts, notes)
+            fits.sweep({one for space in recipe.spaces for one in space.fingerprints.values()})
+            return summary
         finally:
             store.close()
+
+    def _sampled(
+        self, first: list[Item | Reject], rest: Iterator[Item | Reject]
+    ) -> tuple[list[Item | Reject], Iterable[Item | Reject]]:
+        """What has been read of the catalog now, and what encoders are fitted on: all of it, or of
+        what can be read once, the first of it."""
+        if self._catalog.can_be_read_again:
+            return first, self._catalog.items()
+        read = [*first, *held(rest)]
+        return read, read
 
     def _recipe(
         self,

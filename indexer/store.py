@@ -8,7 +8,7 @@ that lets an interrupted build go on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -26,7 +26,9 @@ from .sealing import decoding
 from .snapshot import (
     CURRENT,
     EMBEDDINGS,
+    FITS,
     META,
+    STATES,
     Current,
     Inputs,
     Record,
@@ -165,6 +167,28 @@ class Store:
         """Keep embeddings that nothing names yet, so that they need not be encoded again."""
         self._environment.write(lambda transaction: put_embeddings(transaction, embeddings))
 
+    def save_fit(self, key: bytes, fingerprint: str, state: bytes) -> None:
+        """Keep what an encoder learned, by its fingerprint, and the fingerprint by what was
+        fitted."""
+
+        def work(transaction: WriteTransaction) -> None:
+            put_fit(transaction, key, fingerprint, state)
+
+        self._environment.write(work)
+
+    def sweep_states(self, named: Collection[str]) -> None:
+        """Drop the states of all encoders but these, given by fingerprint, and those last fitted
+        for anything."""
+
+        def work(transaction: WriteTransaction) -> None:
+            keep = {fingerprint for _, fingerprint in transaction.scan(FITS)}
+            keep |= {bytes.fromhex(fingerprint) for fingerprint in named}
+            for key, _ in list(transaction.scan(STATES)):
+                if key not in keep:
+                    transaction.delete(STATES, key)
+
+        self._environment.write(work)
+
     def publish(self, current: Current, *, folds: bool) -> None:
         """Name the edition and generation that readers open from now on.
 
@@ -207,6 +231,12 @@ def put_embeddings(
     """Write embeddings under their keys."""
     for key, vector in embeddings.items():
         transaction.put(EMBEDDINGS, key, vector.astype("<f4").tobytes())
+
+
+def put_fit(transaction: WriteTransaction, key: bytes, fingerprint: str, state: bytes) -> None:
+    """Write what an encoder learned, and what it was fitted for."""
+    transaction.put(STATES, bytes.fromhex(fingerprint), state)
+    transaction.put(FITS, key, bytes.fromhex(fingerprint))
 
 
 def put_rejects(

@@ -13,6 +13,7 @@ from pyroaring import BitMap
 from .blocks import Blocks
 from .environment import Environment
 from .errors import CorruptIndexError
+from .fitting import wanted_by
 from .generation import Generation, check_hash, load_manifest
 from .layout import IndexLayout
 from .live import Live
@@ -183,6 +184,9 @@ class _Verifier:
         for database in view.databases():
             for _ in view.scan(database):
                 pass  # a scan checks every checksum
+        for space in self._manifest.spaces:
+            for modality in wanted_by(space.spec):
+                snapshot.state(space.fingerprints[modality])
         postings = _PostingsCheck(snapshot)
         for row, record in snapshot.scan_records():
             if snapshot.row_of(record.id) != row:

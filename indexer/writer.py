@@ -470,12 +470,17 @@ class Writer:
         recipe = self._derivation.recipe
         with self._store.snapshot() as snapshot:
             items = snapshot.count()
-        if self._reaches is None:
-            self._reaches = [
-                Reach(space.name, m, checked_encoder(self._pool, space.spec, m, known), known)
-                for space in recipe.spaces
-                for m, known in space.fingerprints.items()
-            ]
+            if self._reaches is None:
+                self._reaches = [
+                    Reach(
+                        space.name,
+                        m,
+                        checked_encoder(self._pool, space.spec, m, known, snapshot),
+                        known,
+                    )
+                    for space in recipe.spaces
+                    for m, known in space.fingerprints.items()
+                ]
         return ItemEncoder(
             self._store,
             recipe.spaces,
