@@ -75,6 +75,8 @@ def build_index(
     text: str | Sequence[str] | None = None,
     image: str | Sequence[str] | None = None,
     audio: str | Sequence[str] | None = None,
+    video: str | Sequence[str] | None = None,
+    inputs: Mapping[str, str | Sequence[str]] | None = None,
     vector: str | Mapping[str, str] | None = None,
     preset: str | Path | Mapping[str, Any] = "local",
     media_root: str | Path | None = None,
@@ -103,6 +105,8 @@ def build_index(
         text: columns that make the item's text; None looks for text, title, name, description.
         image: columns of pictures; None looks for image, picture, photo.
         audio: columns of sounds; None looks for audio, sound, clip.
+        video: columns of videos; None looks for video, movie.
+        inputs: columns by modality, for modalities that were registered (`register_modality`).
         vector: a column of ready-made vectors, or a mapping from space name to column.
         preset: `local`, `clip`, a JSON file, or a mapping of the same form.
         media_root: folder that media paths start from and may not leave; None takes the
@@ -148,7 +152,9 @@ def build_index(
         check_row_type(rows)
     if fusion is not None and fusion not in UNLEARNED:
         raise unbuildable(fusion)
-    columns = Columns.named(id=id, text=text, image=image, audio=audio, vector=vector)
+    columns = Columns.named(
+        id=id, text=text, image=image, audio=audio, vector=vector, video=video, **(inputs or {})
+    )
     chosen = load_preset(preset)
     opened = open_catalog(catalog, columns=columns, media_root=_path(media_root))
     limits = limits or Limits()
@@ -326,17 +332,10 @@ class _Build:
         )
 
     def _catalog_entry(self) -> CatalogEntry:
-        columns = self._catalog.columns
         return CatalogEntry(
             name=self._catalog.name,
             media_root=str(self._catalog.media_root),
-            columns={
-                "id": columns.id,
-                "text": columns.text,
-                "image": columns.image,
-                "audio": columns.audio,
-                "vector": dict(columns.vector),
-            },
+            columns=self._catalog.columns.told(),
         )
 
 

@@ -14,7 +14,7 @@ from .catalog_errors import (
 )
 from .columns import Columns
 from .csv_reader import CsvReader
-from .folder_reader import FOLDER_COLUMNS, FolderReader
+from .folder_reader import FolderReader, folder_columns
 from .items import Item, Reject
 from .readers import JsonLinesReader, MemoryReader, Row, RowReader
 from .row_parser import RowParser, item_id
@@ -149,7 +149,7 @@ def _open_folder(path: Path, columns: Columns | None, media_root: str | Path | N
     if next(reader.items(), None) is None:
         raise _empty(path.name)
     return Catalog(
-        root.name, FOLDER_COLUMNS, root, reader.items, reader.count, can_be_read_again=True
+        root.name, folder_columns(), root, reader.items, reader.count, can_be_read_again=True
     )
 
 

@@ -15,9 +15,9 @@ from .catalog_errors import InvalidColumnsError
 from .columns import Columns
 from .errors import FingerprintMismatchError
 from .items import Item, Reject
+from .modalities import VECTOR, modalities
 from .snapshot import Snapshot
 
-VECTOR = "vector"
 _LEAST_PEEKED = 1_000
 _MOST_PEEKED = 100_000
 
@@ -43,7 +43,7 @@ def specs_for(preset: Preset, columns: Columns, dimensions: dict[str, int]) -> l
     Raises:
         InvalidColumnsError: none, or a space of ready-made vectors with a name that cannot be.
     """
-    mapped = [m for m in ("text", "image", "audio") if getattr(columns, m)]
+    mapped = [name for name in modalities() if columns.of(name)]
     specs = [space for space in preset.spaces if space.item in mapped]
     specs += [_ready_made(name, dimension) for name, dimension in dimensions.items()]
     if not specs:

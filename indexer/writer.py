@@ -31,6 +31,7 @@ from .items import Item, Reject
 from .layout import IndexLayout
 from .live import Live
 from .lock import writer_lock
+from .modalities import VECTOR
 from .opening import open_latest
 from .progress import Progress, Silent
 from .publish import publish, publish_folded, sweep_generations
@@ -38,7 +39,7 @@ from .rebuild import Derivation, index_layout
 from .recipe import Recipe
 from .retry import Retry, RetrySummary
 from .row_parser import item_id
-from .spaces import VECTOR, Reach, checked_encoder
+from .spaces import Reach, checked_encoder
 from .store import Store
 
 # Ids looked up at once.
@@ -219,6 +220,8 @@ class Writer:
         text: str | Sequence[str] | None = None,
         image: str | Sequence[str] | None = None,
         audio: str | Sequence[str] | None = None,
+        video: str | Sequence[str] | None = None,
+        inputs: Mapping[str, str | Sequence[str]] | None = None,
         vector: str | Mapping[str, str] | None = None,
         media_root: str | Path | None = None,
     ) -> None:
@@ -226,7 +229,8 @@ class Writer:
 
         Args:
             catalog: a dump or an iterable of mappings, as `build_index` takes them.
-            id, text, image, audio, vector: columns; None for those that the index was built with.
+            id, text, image, audio, video, inputs, vector: columns; None for those that the index
+                was built with.
             media_root: folder that media paths start from and may not leave; None takes the dump's
                 own folder, or the current one for an iterable.
 
@@ -238,6 +242,7 @@ class Writer:
             FingerprintMismatchError: an encoder here is not the one the index was built with.
         """
         named = {"id": id, "text": text, "image": image, "audio": audio, "vector": vector}
+        named |= {"video": video, **(inputs or {})}
         self._take(catalog, named, media_root, _must_be_new)
 
     def update(
@@ -249,6 +254,8 @@ class Writer:
         text: str | Sequence[str] | None = None,
         image: str | Sequence[str] | None = None,
         audio: str | Sequence[str] | None = None,
+        video: str | Sequence[str] | None = None,
+        inputs: Mapping[str, str | Sequence[str]] | None = None,
         vector: str | Mapping[str, str] | None = None,
         media_root: str | Path | None = None,
     ) -> None:
@@ -264,6 +271,7 @@ class Writer:
             UnknownIdError: an item is not there, and this is no upsert.
         """
         named = {"id": id, "text": text, "image": image, "audio": audio, "vector": vector}
+        named |= {"video": video, **(inputs or {})}
         self._take(catalog, named, media_root, None if upsert else _must_be_there)
 
     def delete(self, ids: Iterable[str | int]) -> None:
