@@ -14,6 +14,7 @@ from indexer import (
     learn_alignment,
     learn_fusion,
     rebuild_index,
+    register_modality,
     repair_index,
 )
 from retriever import Hit, Query, Retriever, SpaceMatch
@@ -38,6 +39,7 @@ __all__ = [
     "learn_alignment",
     "learn_fusion",
     "rebuild_index",
+    "register_modality",
     "repair_index",
     "tune_index",
 ]

@@ -44,6 +44,7 @@ from .options import (
     Strict,
     TextColumns,
     VectorColumns,
+    VideoColumns,
     limits_of,
     named_columns,
     named_numbers,
@@ -101,6 +102,7 @@ def build(
     text: TextColumns = None,
     image: ImageColumns = None,
     audio: AudioColumns = None,
+    video: VideoColumns = None,
     vector: VectorColumns = None,
     media_root: MediaRoot = None,
     device: Device = "auto",
@@ -116,6 +118,10 @@ def build(
     profile: Profile = None,
     factory: Factory = None,
     rows: Rows = None,
+    refit: Annotated[
+        bool,
+        typer.Option("--refit", help="Fit anew the encoders that learn from the catalog."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Build an index from a catalog dump; run again to resume, or after changes."""
@@ -127,6 +133,7 @@ def build(
             text=named_columns(text),
             image=named_columns(image),
             audio=named_columns(audio),
+            video=named_columns(video),
             vector=named_vectors(vector),
             preset=preset,
             media_root=media_root,
@@ -138,6 +145,7 @@ def build(
             profile=profile,
             factory=factory,
             rows=rows,
+            refit=refit,
             progress=bars,
         )
     if json:
@@ -152,6 +160,7 @@ def query(
     text: Annotated[list[str] | None, typer.Option(help="What items should say.")] = None,
     image: Annotated[list[Path] | None, typer.Option(help="What they should look like.")] = None,
     audio: Annotated[list[Path] | None, typer.Option(help="What they should sound like.")] = None,
+    video: Annotated[list[Path] | None, typer.Option(help="A video they should be like.")] = None,
     like: Annotated[list[str] | None, typer.Option(help="Id of an item to resemble.")] = None,
     unlike: Annotated[list[str] | None, typer.Option(help="Id of an item not to.")] = None,
     weight: Annotated[
@@ -175,6 +184,7 @@ def query(
         text=text,
         image=image,
         audio=audio,
+        video=video,
         like=like,
         unlike=unlike,
         weights=named_numbers(weight),

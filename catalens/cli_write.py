@@ -31,6 +31,7 @@ from .options import (
     Strict,
     TextColumns,
     VectorColumns,
+    VideoColumns,
     limits_of,
     named_columns,
     named_vectors,
@@ -54,6 +55,7 @@ def add(
     text: TextColumns = None,
     image: ImageColumns = None,
     audio: AudioColumns = None,
+    video: VideoColumns = None,
     vector: VectorColumns = None,
     media_root: MediaRoot = None,
     device: Device = "auto",
@@ -65,7 +67,7 @@ def add(
     json: Json = False,
 ) -> None:
     """Add the items of a dump: all of them, or none when one is there already."""
-    columns = _columns(id, text, image, audio, vector)
+    columns = _columns(id, text, image, audio, video, vector)
     limits = limits_of(max_megapixels, max_megabytes, max_seconds)
     with _opened(index, device=device, limits=limits, strict=strict) as writer:
         writer.add(catalog, **columns, media_root=media_root)
@@ -83,6 +85,7 @@ def update(
     text: TextColumns = None,
     image: ImageColumns = None,
     audio: AudioColumns = None,
+    video: VideoColumns = None,
     vector: VectorColumns = None,
     media_root: MediaRoot = None,
     device: Device = "auto",
@@ -94,7 +97,7 @@ def update(
     json: Json = False,
 ) -> None:
     """Put the rows of a dump in the place of what is there; what did not change is not encoded."""
-    columns = _columns(id, text, image, audio, vector)
+    columns = _columns(id, text, image, audio, video, vector)
     limits = limits_of(max_megapixels, max_megabytes, max_seconds)
     with _opened(index, device=device, limits=limits, strict=strict) as writer:
         writer.update(catalog, upsert=upsert, **columns, media_root=media_root)
@@ -182,6 +185,7 @@ def _columns(
     text: str | None,
     image: str | None,
     audio: str | None,
+    video: str | None,
     vector: str | None,
 ) -> dict[str, Any]:
     return {
@@ -189,6 +193,7 @@ def _columns(
         "text": named_columns(text),
         "image": named_columns(image),
         "audio": named_columns(audio),
+        "video": named_columns(video),
         "vector": named_vectors(vector),
     }
 

@@ -93,14 +93,23 @@ class Encoder(ABC):
         Raises:
             UnsupportedModalityError: `modality` is none of `modalities`.
         """
-        if modality not in self.modalities:
-            raise UnsupportedModalityError(
-                f"encoder {self.kind!r}",
-                expected=f"one of {', '.join(self.modalities)}",
-                got=repr(modality),
-                remedy="Name another encoder for this modality in the preset.",
-            )
+        check_reached(self.kind, self.modalities, modality)
 
     def length(self, prepared: Any) -> int:
         """Relative cost of one prepared input; batches are made of inputs of like length."""
         return 0
+
+
+def check_reached(kind: str, modalities: tuple[str, ...], modality: str) -> None:
+    """Refuse a modality that an encoder kind does not reach its space from.
+
+    Raises:
+        UnsupportedModalityError: `modality` is none of `modalities`.
+    """
+    if modality not in modalities:
+        raise UnsupportedModalityError(
+            f"encoder {kind!r}",
+            expected=f"one of {', '.join(modalities)}",
+            got=repr(modality),
+            remedy="Name another encoder for this modality in the preset.",
+        )

@@ -9,6 +9,9 @@ CatalensError
 │   ├── ModelLoadError           weights missing, broken, or of another architecture
 │   ├── DeviceError              the device asked for is not there
 │   ├── OutOfMemoryError         even a batch of one does not fit
+│   ├── FitError                 nothing can be learned from the inputs that an encoder is fitted on
+│   ├── NotFittedError           an encoder that has to be fitted on a catalog first
+│   ├── EncoderStateError        what an encoder has learned is damaged, or another encoder's
 │   └── HeadError                a projection head's weights, or its input, do not fit
 └── MediaError                   one input is bad; it costs the item that modality and no more
     ├── UndecodableMediaError    not what its name says, truncated, not UTF-8
@@ -72,6 +75,20 @@ class DeviceError(EncoderError):
 
 class OutOfMemoryError(EncoderError):
     """Even a batch of one does not fit on the device."""
+
+    exit_code = 1
+
+
+class FitError(EncoderError):
+    """Nothing can be learned from the inputs that an encoder is to be fitted on."""
+
+
+class NotFittedError(EncoderError):
+    """The encoder has to be fitted on a catalog before it can encode."""
+
+
+class EncoderStateError(EncoderError):
+    """What an encoder has learned is damaged, or is of another encoder."""
 
     exit_code = 1
 

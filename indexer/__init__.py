@@ -20,6 +20,7 @@ from .learn import (
 from .learning.weights import WeightReport
 from .live import Chosen, Live
 from .manifest import IndexEntry, Manifest, PointEntry, SpaceEntry
+from .modalities import register_modality
 from .opening import open_latest
 from .progress import Progress
 from .rebuild import RebuildSummary, rebuild_index
@@ -73,6 +74,7 @@ __all__ = [
     "open_latest",
     "read_ids",
     "rebuild_index",
+    "register_modality",
     "repair_index",
     "tune_generation",
     "verify_index",

@@ -56,6 +56,11 @@ class IndexLayout:
         return self.root / "generations"
 
     @property
+    def fitting(self) -> Path:
+        """Checkpoints of encoders that are being fitted; there only then, or after a stop."""
+        return self.root / "fitting"
+
+    @property
     def lock(self) -> Path:
         return self.root / "writer.lock"
 

@@ -255,7 +255,7 @@ def _learned(
     records = [record for _, record in index.snapshot.scan_records()]
     items = [item for _, item in index.snapshot.scan_inputs()]
     judged = own_titles(records, recipe) if given is None else given
-    queries, pairs = encoded_queries(judged, records, recipe, transforms, progress)
+    queries, pairs = encoded_queries(judged, records, recipe, transforms, index.snapshot, progress)
     real = blocks.real(transforms, items)
     impute = recipe.missing == "impute"
     imputed = {

@@ -5,6 +5,8 @@ from __future__ import annotations
 from .errors import OutputFolderError
 from .layout import IndexLayout
 
+_OURS = {"store", "generations", "fitting", "writer.lock"}
+
 
 def check_output_folder(layout: IndexLayout) -> None:
     """Refuse a folder that holds something else than an index.
@@ -14,7 +16,7 @@ def check_output_folder(layout: IndexLayout) -> None:
     """
     root = layout.root
     if root.is_dir():
-        others = {p.name for p in root.iterdir()} - {"store", "generations", "writer.lock"}
+        others = {p.name for p in root.iterdir()} - _OURS
         if not layout.store_data.is_file():
             # A build that was stopped before it had a store leaves these folders empty.
             named = [f for f in (layout.store, layout.generations) if f.exists()]

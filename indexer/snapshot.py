@@ -11,6 +11,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from encoders import EncoderStateError, State
+
 from .environment import ReadTransaction
 from .errors import CorruptIndexError, UnsupportedFormatError
 from .layout import FORMAT
@@ -21,6 +23,8 @@ META = "meta"
 CURRENT = b"current"
 EMBEDDINGS = "embeddings"
 DERIVATION = "derivation"
+STATES = "states"
+FITS = "fits"
 FINGERPRINT_BYTES = 16
 """Length of the part of an embedding's key that names its encoder."""
 _ROW = struct.Struct(">I")
@@ -213,6 +217,31 @@ class Snapshot:
         """A cached embedding: float32 with shape (dimension,), unit length; None if unknown."""
         return read_embedding(self.view, key)
 
+    def known_state(self, fingerprint: str) -> State | None:
+        """What the encoder of that fingerprint learned from the catalog; None where it is one that
+        learns nothing.
+
+        Raises:
+            CorruptIndexError: it is damaged.
+        """
+        return read_state(self.view, fingerprint)
+
+    def state(self, fingerprint: str) -> State:
+        """What the encoder of that fingerprint learned from the catalog.
+
+        Raises:
+            CorruptIndexError: it is not there, or damaged.
+        """
+        found = self.known_state(fingerprint)
+        if found is None:
+            raise CorruptIndexError(
+                f"store, database {STATES!r}",
+                expected=f"what the encoder {fingerprint} has learned",
+                got="nothing of that name",
+                remedy="Restore the index from a backup, or build it again from the catalog.",
+            )
+        return found
+
 
 def embedding_key(fingerprint: str, content_sha256: str) -> bytes:
     """Key of an embedding: 16 bytes of encoder fingerprint, 32 of content hash, both from hex."""
@@ -233,6 +262,28 @@ def read_embedding(view: ReadTransaction, key: bytes) -> NDArray[np.float32] | N
     """A cached embedding: float32 with shape (dimension,), unit length; None if unknown."""
     found = view.get(EMBEDDINGS, key)
     return None if found is None else np.frombuffer(found, dtype="<f4")
+
+
+def read_state(view: ReadTransaction, fingerprint: str) -> State | None:
+    """What the encoder of that fingerprint learned; None if unknown.
+
+    Raises:
+        CorruptIndexError: it is damaged.
+    """
+    found = view.get(STATES, bytes.fromhex(fingerprint))
+    if found is None:
+        return None
+    try:
+        return State.load(found)
+    except EncoderStateError as error:
+        with decoding(STATES):
+            raise ValueError(str(error)) from error
+
+
+def read_fit(view: ReadTransaction, key: bytes) -> str | None:
+    """Fingerprint of the encoder that was fitted for this; None where none was."""
+    found = view.get(FITS, key)
+    return None if found is None else found.hex()
 
 
 def read_current(view: ReadTransaction) -> Current | None:

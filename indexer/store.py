@@ -9,7 +9,7 @@ that lets an interrupted build go on.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -27,8 +27,10 @@ from .snapshot import (
     CURRENT,
     DERIVATION,
     EMBEDDINGS,
+    FITS,
     META,
     ROW_KEY_BYTES,
+    STATES,
     Current,
     Inputs,
     Record,
@@ -168,6 +170,28 @@ class Store:
         """Keep embeddings that nothing names yet, so that they need not be encoded again."""
         self._environment.write(lambda transaction: put_embeddings(transaction, embeddings))
 
+    def save_fit(self, key: bytes, fingerprint: str, state: bytes) -> None:
+        """Keep what an encoder learned, by its fingerprint, and the fingerprint by what was
+        fitted."""
+
+        def work(transaction: WriteTransaction) -> None:
+            put_fit(transaction, key, fingerprint, state)
+
+        self._environment.write(work)
+
+    def sweep_states(self, named: Collection[str]) -> None:
+        """Drop the states of all encoders but these, given by fingerprint, and those last fitted
+        for anything."""
+
+        def work(transaction: WriteTransaction) -> None:
+            keep = {fingerprint for _, fingerprint in transaction.scan(FITS)}
+            keep |= {bytes.fromhex(fingerprint) for fingerprint in named}
+            for key, _ in list(transaction.scan(STATES)):
+                if key not in keep:
+                    transaction.delete(STATES, key)
+
+        self._environment.write(work)
+
     def publish(self, current: Current, kept: Iterable[bytes], *, folds: bool) -> None:
         """Name the edition and generation that readers open from now on.
 
@@ -212,6 +236,12 @@ def put_embeddings(
     """Write embeddings under their keys."""
     for key, vector in embeddings.items():
         transaction.put(EMBEDDINGS, key, vector.astype("<f4").tobytes())
+
+
+def put_fit(transaction: WriteTransaction, key: bytes, fingerprint: str, state: bytes) -> None:
+    """Write what an encoder learned, and what it was fitted for."""
+    transaction.put(STATES, bytes.fromhex(fingerprint), state)
+    transaction.put(FITS, key, bytes.fromhex(fingerprint))
 
 
 def put_rejects(

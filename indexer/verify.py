@@ -16,6 +16,7 @@ from .derivation import kept_file
 from .derive import sampled
 from .environment import Environment
 from .errors import CorruptIndexError
+from .fitting import wanted_by
 from .generation import Generation, damaged_files, load_manifest
 from .layout import IndexLayout
 from .live import Live
@@ -213,6 +214,9 @@ class _Verifier:
         for database in view.databases():
             for _ in view.scan(database):
                 pass  # a scan checks every checksum
+        for space in self._manifest.spaces:
+            for modality in wanted_by(space.spec):
+                snapshot.state(space.fingerprints[modality])
         postings = PostingsCheck(snapshot)
         for row, record in snapshot.scan_records():
             if snapshot.row_of(record.id) != row:

@@ -24,12 +24,13 @@ from .errors import WriterClosedError
 from .items import Reject
 from .layout import IndexLayout
 from .lock import writer_lock
+from .modalities import VECTOR
 from .progress import Progress, Silent
 from .publish import sweep_generations
 from .rebuild import index_layout
 from .retry import Retry, RetrySummary
 from .row_parser import item_id
-from .spaces import VECTOR, Reach, checked_encoder
+from .spaces import Reach, checked_encoder
 from .store import Store
 
 # What has been encoded is saved before the commit when it took so long, or is so much: a call that
@@ -162,6 +163,8 @@ class Writer:
         text: str | Sequence[str] | None = None,
         image: str | Sequence[str] | None = None,
         audio: str | Sequence[str] | None = None,
+        video: str | Sequence[str] | None = None,
+        inputs: Mapping[str, str | Sequence[str]] | None = None,
         vector: str | Mapping[str, str] | None = None,
         media_root: str | Path | None = None,
     ) -> None:
@@ -169,7 +172,8 @@ class Writer:
 
         Args:
             catalog: a dump or an iterable of mappings, as `build_index` takes them.
-            id, text, image, audio, vector: columns; None for those that the index was built with.
+            id, text, image, audio, video, inputs, vector: columns; None for those that the index
+                was built with.
             media_root: folder that media paths start from and may not leave; None takes the dump's
                 own folder, or the current one for an iterable.
 
@@ -181,6 +185,7 @@ class Writer:
             FingerprintMismatchError: an encoder here is not the one the index was built with.
         """
         named = {"id": id, "text": text, "image": image, "audio": audio, "vector": vector}
+        named |= {"video": video, **(inputs or {})}
         self._take(catalog, named, media_root, must_be_new)
 
     def update(
@@ -192,6 +197,8 @@ class Writer:
         text: str | Sequence[str] | None = None,
         image: str | Sequence[str] | None = None,
         audio: str | Sequence[str] | None = None,
+        video: str | Sequence[str] | None = None,
+        inputs: Mapping[str, str | Sequence[str]] | None = None,
         vector: str | Mapping[str, str] | None = None,
         media_root: str | Path | None = None,
     ) -> None:
@@ -207,6 +214,7 @@ class Writer:
             UnknownIdError: an item is not there, and this is no upsert.
         """
         named = {"id": id, "text": text, "image": image, "audio": audio, "vector": vector}
+        named |= {"video": video, **(inputs or {})}
         self._take(catalog, named, media_root, None if upsert else must_be_there)
 
     def delete(self, ids: Iterable[str | int]) -> None:
@@ -370,12 +378,17 @@ class Writer:
         recipe = self._derivation.recipe
         with self._store.snapshot() as snapshot:
             items = snapshot.count()
-        if self._reaches is None:
-            self._reaches = [
-                Reach(space.name, m, checked_encoder(self._pool, space.spec, m, known), known)
-                for space in recipe.spaces
-                for m, known in space.fingerprints.items()
-            ]
+            if self._reaches is None:
+                self._reaches = [
+                    Reach(
+                        space.name,
+                        m,
+                        checked_encoder(self._pool, space.spec, m, known, snapshot),
+                        known,
+                    )
+                    for space in recipe.spaces
+                    for m, known in space.fingerprints.items()
+                ]
         return ItemEncoder(
             self._store,
             recipe.spaces,

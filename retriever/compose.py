@@ -83,7 +83,7 @@ class Composer:
         """
         inputs = [[self._inputs(part) for part in query.parts] for query in queries]
         wanted = [i for parts in inputs for part in parts for i in part]
-        encoded = self._encoder.encode(wanted) if wanted else {}
+        encoded = self._encoder.encode(wanted, self._snapshot) if wanted else {}
         return [
             self._compose(query, parts, encoded)
             for query, parts in zip(queries, inputs, strict=True)
