@@ -101,9 +101,15 @@ class BowEncoder(FittedEncoder):
         task.progress.finish()
         task.progress.start(f"fit {cls.kind}: reduce", None)
         kept = min(options.dimension - 1, *counted.shape)
-        reduction = TruncatedSVD(kept, random_state=options.seed).fit(counted)
+        if counted.shape[1] <= kept:
+            components = np.eye(kept, dtype=np.float32)
+        else:
+            # Of a single text no variance is explained, and a share of it is 0 / 0.
+            with np.errstate(invalid="ignore"):
+                reduction = TruncatedSVD(kept, random_state=options.seed).fit(counted)
+            components = reduction.components_.T.astype(np.float32)
         task.progress.finish()
-        tensors = {"components": reduction.components_.T.astype(np.float32)}
+        tensors = {"components": components}
         if cls.is_weighted:
             tensors["idf"] = vectorizer.idf_.astype(np.float32)
         return State(tensors, {"vocabulary": vectorizer.get_feature_names_out().tolist()})

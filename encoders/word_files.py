@@ -7,6 +7,7 @@ words kept, whatever the file says of its own size. Only fastText's own `.bin` i
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -20,6 +21,11 @@ from .errors import WordFileError
 Floats = NDArray[np.float32]
 
 _FASTTEXT_MAGIC = (793712314).to_bytes(4, "little")
+# Magic, version, dimension and 12 more settings, the last a double; then of the dictionary:
+# entries, words, labels, tokens, pruned.
+_FASTTEXT_HEADER = struct.Struct("<14id" + "iiiqq")
+# Whether it is quantised, rows, columns.
+_FASTTEXT_MATRIX = struct.Struct("<?qq")
 _MAX_DIMENSION = 10_000
 # The longest line of a text file: 10,000 values of 25 characters, and a word.
 _MAX_LINE = 300_000
@@ -182,6 +188,7 @@ def _binary(
 def _fasttext(
     path: Path, wanted: Callable[[str], bool], unlisted: Callable[[], list[str]]
 ) -> Iterator[WordVector]:
+    _check_fasttext(path)
     try:
         from gensim.models.fasttext import load_facebook_vectors
 
@@ -195,3 +202,51 @@ def _fasttext(
     for word in unlisted():
         if word in keyed:  # Of one that is too short, no part is known.
             yield WordVector(word, _finite(path, f"the parts of {word!r}", keyed[word]))
+
+
+def _check_fasttext(path: Path) -> None:
+    """Walk a `.bin` of fastText as far as its first matrix: the library that reads it believes what
+    it says, and waits for ever for a word that a file that was cut does not end.
+
+    The form is that of fastText's `FastText::saveModel` and `Dictionary::save`.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        header = stream.read(_FASTTEXT_HEADER.size)
+        if len(header) < _FASTTEXT_HEADER.size:
+            raise broken(path, f"a header of {_FASTTEXT_HEADER.size} bytes", f"{len(header)}")
+        told = _FASTTEXT_HEADER.unpack(header)
+        dimension, buckets, entries, pruned = told[2], told[10], told[15], told[19]
+        _dimension(path, dimension)
+        if pruned > 0 or not 0 <= buckets < 2**31 or not 0 < entries <= size:
+            raise broken(
+                path,
+                "a model that is not pruned, with words",
+                f"{entries:,} entries, {buckets:,} buckets, {pruned:,} pruned",
+            )
+        for number in range(1, entries + 1):
+            word = _until_nul(stream)
+            if word is None or len(stream.read(9)) < 9:
+                raise broken(path, f"{entries:,} words", f"{number - 1:,}")
+        matrix = stream.read(_FASTTEXT_MATRIX.size)
+        rows, columns = 0, 0
+        if len(matrix) == _FASTTEXT_MATRIX.size:
+            _, rows, columns = _FASTTEXT_MATRIX.unpack(matrix)
+        left = size - stream.tell()
+        if columns != dimension or rows < 1 or rows * columns * 4 > left:
+            raise broken(
+                path,
+                f"a matrix of {dimension} columns, whole",
+                f"{rows:,} x {columns:,} in {left:,} bytes",
+            )
+
+
+def _until_nul(stream: BinaryIO) -> bytes | None:
+    word = bytearray()
+    while byte := stream.read(1):
+        if byte == b"\0":
+            return bytes(word)
+        word += byte
+        if len(word) > _MAX_WORD:
+            break
+    return None
