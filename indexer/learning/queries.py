@@ -161,7 +161,7 @@ def _encoded(
     progress.start("encode queries", len(ways) * len(texts))
     for space in ways:
         known = space.fingerprints[_TEXT]
-        encoder = checked_encoder(pool, space.spec, _TEXT, known, snapshot)
+        encoder = checked_encoder(pool, space.spec, _TEXT, known, snapshot).for_queries()
         parts = []
         for start in range(0, len(texts), _ENCODED_AT_ONCE):
             some = texts[start : start + _ENCODED_AT_ONCE]
