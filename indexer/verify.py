@@ -81,6 +81,7 @@ def verify_index(
     Raises:
         NotAnIndexError: the folder is no index.
         CorruptIndexError: the store itself, or the manifest, cannot be read.
+        StoreUnavailableError: a file may not be read.
     """
     layout, progress = IndexLayout(Path(path)), progress or Silent()
     problems = page_problems(layout, progress)
@@ -102,7 +103,7 @@ def verify_index(
 
 def page_problems(layout: IndexLayout, progress: Progress) -> list[str]:
     """What is wrong with the pages of the store, by a walk that trusts none of them."""
-    if not layout.store_data.is_file():
+    if not layout.has_store:
         return []
     environment = Environment.acquire(layout.store)
     progress.start("check pages", None)
