@@ -2,6 +2,8 @@
 
 from .build import BuildSummary, build_index
 from .catalog import read_ids
+from .commit_summary import CommitSummary
+from .compaction import CompactSummary
 from .errors import PolicyError
 from .export import ExportSummary, export_index
 from .faiss_index import wants_gpu
@@ -28,7 +30,7 @@ from .spaces import kind_of_input
 from .store import Store
 from .tune import FusedQueries, TuneReport, tune_generation
 from .verify import VerifyReport, verify_index
-from .writer import CommitSummary, CompactSummary, Writer
+from .writer import Writer
 
 __all__ = [
     "AlignmentSummary",
