@@ -15,6 +15,7 @@ from .blocks import BlockSource
 from .catalog import Catalog, open_catalog
 from .catalog_errors import EmptyCatalogError
 from .columns import Columns
+from .derivation import Derivation
 from .durable import translated_os_errors
 from .encode import Counts, ItemEncoder
 from .errors import (
@@ -33,7 +34,7 @@ from .output_folder import check_output_folder
 from .plan import check_profile
 from .progress import Progress, Silent
 from .publish import publish
-from .rebuild import read_recipe, unbuildable
+from .rebuild import unbuildable
 from .recipe import UNLEARNED, Recipe, Space
 from .row_codecs import check_row_type
 from .snapshot import Current, Snapshot
@@ -251,7 +252,7 @@ class _Build:
         a damaged index is mended."""
         try:
             with store.snapshot() as snapshot:
-                return read_recipe(self._layout, snapshot), []
+                return Derivation.read(snapshot).recipe, []
         except NotAnIndexError:
             return None, []
         except (CorruptIndexError, UnsupportedFormatError) as error:

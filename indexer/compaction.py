@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
+from .derivation import Derivation
 from .durable import translated_os_errors
 from .faiss_index import wants_gpu
 from .fold import Folding
@@ -14,7 +15,6 @@ from .layout import IndexLayout
 from .live import Live
 from .progress import Progress
 from .publish import publish, publish_folded
-from .rebuild import Derivation
 from .recipe import Recipe
 from .store import Store
 
@@ -56,7 +56,7 @@ def compact(
                 gpu = wants_gpu(recipe.device)
                 publish(layout, store, edition, recipe, gpu=gpu, progress=progress)
         with store.snapshot() as snapshot:
-            derivation = Derivation.read(layout, snapshot)
+            derivation = Derivation.read(snapshot)
     manifest = derivation.manifest
     summary = CompactSummary(
         path=layout.root,

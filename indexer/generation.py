@@ -155,8 +155,13 @@ def load_manifest(folder: GenerationLayout, current: Current) -> Manifest:
 
 def read_fusion(folder: GenerationLayout, manifest: Manifest) -> Fusion:
     """Read and check the fusion of a generation."""
+    return fusion_of(manifest, read_checked(folder, manifest, folder.FUSION))
+
+
+def fusion_of(manifest: Manifest, data: bytes) -> Fusion:
+    """The fusion of a generation, of the bytes that `dump_fusion` made."""
     return load_fusion(
-        read_checked(folder, manifest, folder.FUSION),
+        data,
         manifest.fusion,
         [space.spec for space in manifest.spaces],
         manifest.weights,

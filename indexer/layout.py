@@ -29,6 +29,9 @@ class GenerationLayout:
     FUSION = "fusion.safetensors"
     HEADS = "heads.safetensors"
 
+    FITTED = (FUSION, HEADS)
+    """What records and embeddings alone do not give: kept in the store too, with the manifest."""
+
     def path(self, name: str) -> Path:
         return self.root / name
 
@@ -62,7 +65,7 @@ class IndexLayout:
     def generation_folders(self) -> dict[Path, int]:
         """Folders of generations, finished or not, with their numbers; nothing else counts."""
         found = {}
-        for path in self.generations.iterdir():
+        for path in self.generations.iterdir() if self.generations.is_dir() else ():
             match = _GENERATION.fullmatch(path.name)
             if match and path.is_dir() and not path.is_symlink():
                 found[path] = int(match[1])

@@ -175,6 +175,11 @@ def seal(key: bytes, value: bytes) -> bytes:
     return value + crc32(value, crc32(key)).to_bytes(4, "little")
 
 
+def is_sound(key: bytes, sealed: bytes) -> bool:
+    """Whether a sealed value is what was written under its key."""
+    return crc32(sealed, crc32(key)) == _RESIDUE
+
+
 def unseal(database: str, sealed: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
     """Check and strip the checksums of keys and their sealed values.
 
@@ -183,7 +188,7 @@ def unseal(database: str, sealed: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
     """
     values = []
     for key, value in sealed:
-        if crc32(value, crc32(key)) != _RESIDUE:
+        if not is_sound(key, value):
             raise CorruptIndexError(
                 f"store, database {database!r}",
                 expected=f"the checksum written with key {key[:64]!r}",

@@ -20,9 +20,11 @@ from .sealing import decoding
 META = "meta"
 CURRENT = b"current"
 EMBEDDINGS = "embeddings"
+DERIVATION = "derivation"
 FINGERPRINT_BYTES = 16
 """Length of the part of an embedding's key that names its encoder."""
 _ROW = struct.Struct(">I")
+ROW_KEY_BYTES = _ROW.size
 # Compaction is due from so many rows on, and so large a part of the generation: a scan of 1,000
 # rows of 384 dimensions takes 0.03 ms.
 _DUE_ROWS = 1_000

@@ -8,7 +8,8 @@ that lets an interrupted build go on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -22,11 +23,12 @@ from .environment import Environment, ReadTransaction, WriteTransaction
 from .errors import NotAnIndexError
 from .layout import FORMAT, IndexLayout
 from .postings import Posted, merge
-from .sealing import decoding
 from .snapshot import (
     CURRENT,
+    DERIVATION,
     EMBEDDINGS,
     META,
+    ROW_KEY_BYTES,
     Current,
     Inputs,
     Record,
@@ -116,12 +118,13 @@ class Store:
         return self._environment.view()
 
     def missing_embeddings(self, keys: Iterable[bytes]) -> list[bytes]:
-        """Which of these embeddings are not cached. Holds its view for the look-up only: pages
-        that a view may see cannot be used again by the commits of a build."""
+        """Which of these embeddings are not cached, or damaged: both are encoded. Holds its view
+        for the look-up only: pages that a view may see cannot be used again by the commits of a
+        build."""
         keys = list(keys)
         with self.view() as view:
-            found = view.get_many(EMBEDDINGS, keys)
-        return [key for key, value in zip(keys, found, strict=True) if value is None]
+            found = view.sound(EMBEDDINGS, keys)
+        return [key for key in keys if key not in found]
 
     def begin_edition(self) -> int:
         """Sweep what unfinished builds left and return the number for a new edition.
@@ -165,12 +168,13 @@ class Store:
         """Keep embeddings that nothing names yet, so that they need not be encoded again."""
         self._environment.write(lambda transaction: put_embeddings(transaction, embeddings))
 
-    def publish(self, current: Current, *, folds: bool) -> None:
+    def publish(self, current: Current, kept: Iterable[bytes], *, folds: bool) -> None:
         """Name the edition and generation that readers open from now on.
 
         Args:
             current: edition, generation and manifest; what writers committed to the same edition
                 is counted on.
+            kept: files of the generation that embeddings do not give (see `derivation.py`).
             folds: whether the generation has all rows of its edition, so that those that were
                 searched beside the one before, and its dead ones, are done with.
         """
@@ -180,6 +184,7 @@ class Store:
             if before is not None and before.edition == current.edition:
                 named = replace(current, commits=before.commits, next_row=before.next_row)
             put_current(transaction, named)
+            put_kept(transaction, kept)
             if folds:
                 transaction.drop(f"fresh.{current.edition}")
                 transaction.drop(f"tombstones.{current.edition}")
@@ -215,21 +220,35 @@ def put_rejects(
     """Add to what could not be used."""
     last = transaction.last(f"rejects.{edition}")
     first = 0 if last is None else row_of_key(last) + 1
+    lost: dict[bytes, bytes] = {}
     for number, reject in enumerate(rejects, start=first):
-        transaction.put(f"rejects.{edition}", row_key(number), orjson.dumps(reject))
+        key = row_key(number)
+        transaction.put(f"rejects.{edition}", key, orjson.dumps(reject))
+        if reject["modality"] is not None and reject["id"] is not None:
+            item = reject["id"].encode()
+            lost[item] = lost.get(item, b"") + key
+    known = transaction.get_many(f"lost.{edition}", list(lost))
+    for (item, keys), before in zip(lost.items(), known, strict=True):
+        transaction.put(f"lost.{edition}", item, (before or b"") + keys)
 
 
-def drop_lost_inputs(transaction: WriteTransaction, edition: int, ids: Container[str]) -> None:
+def drop_lost_inputs(transaction: WriteTransaction, edition: int, ids: Iterable[str]) -> None:
     """Forget which inputs these items lost: they are given anew, or gone."""
-    database = f"rejects.{edition}"
-    gone = []
-    for key, data in transaction.scan(database):
-        with decoding("rejects"):
-            reject = orjson.loads(data)
-            if reject["modality"] is not None and reject["id"] in ids:
-                gone.append(key)
-    for key in gone:
-        transaction.delete(database, key)
+    items = [one.encode() for one in ids]
+    found = transaction.get_many(f"lost.{edition}", items)
+    for item, keys in zip(items, found, strict=True):
+        if keys is not None:
+            transaction.delete(f"lost.{edition}", item)
+            for start in range(0, len(keys), ROW_KEY_BYTES):
+                transaction.delete(f"rejects.{edition}", keys[start : start + ROW_KEY_BYTES])
+
+
+def put_kept(transaction: WriteTransaction, files: Iterable[bytes]) -> None:
+    """Keep these files, and no others."""
+    for key in list(transaction.keys(DERIVATION)):
+        transaction.delete(DERIVATION, key)
+    for data in files:
+        transaction.put(DERIVATION, hashlib.sha256(data).digest(), data)
 
 
 def put_current(transaction: WriteTransaction, current: Current) -> None:

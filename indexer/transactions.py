@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from .sealing import seal, unseal
+from .sealing import is_sound, seal, unseal
 
 if TYPE_CHECKING:
     from .environment import Environment
+
+# Entries that a scan reads under one lock.
+_TOGETHER = 4096
 
 
 class ReadTransaction:
@@ -62,8 +66,39 @@ class ReadTransaction:
             for (key, _), value in zip(found, unseal(database, found), strict=True):
                 yield key, value
 
+    def keys(self, database: str) -> Iterator[bytes]:
+        """All keys of a database in order; no value is read."""
+        handle, start = self._handles.get(database), b""
+        while handle is not None:
+            with self._environment.guarded(), self._lock, self._transaction.cursor(db=handle) as c:
+                if not (c.set_range(start) if start else c.first()):
+                    return
+                found = list(islice(c.iternext(keys=True, values=False), _TOGETHER))
+            yield from found
+            start = found[-1] + b"\0"  # the least key above
+
+    def sound(self, database: str, keys: list[bytes]) -> set[bytes]:
+        """Which of these keys have a value that is what was written."""
+        handle = self._handles.get(database)
+        if handle is None:
+            return set()
+        with (
+            self._environment.guarded(),
+            self._lock,
+            self._transaction.cursor(db=handle) as cursor,
+        ):
+            return {key for key, value in cursor.getmulti(keys) if is_sound(key, value)}
+
+    def damaged(self, database: str) -> Iterator[bytes]:
+        """Keys whose values are not what was written under them."""
+        handle, start = self._handles.get(database), b""
+        while handle is not None and start is not None:
+            with self._environment.guarded(), self._lock:
+                found, start = self._slice(handle, start, None)
+            yield from (key for key, value in found if not is_sound(key, value))
+
     def _slice(
-        self, handle: Any, start: bytes, high: bytes | None, count: int = 4096
+        self, handle: Any, start: bytes, high: bytes | None, count: int = _TOGETHER
     ) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
         found: list[tuple[bytes, bytes]] = []
         with self._transaction.cursor(db=handle) as cursor:

@@ -17,16 +17,16 @@ from .changes import Applied, Changes, apply
 from .columns import Columns
 from .commit_summary import CommitSummary
 from .compaction import CompactSummary, compact
+from .derivation import Derivation
 from .durable import translated_os_errors
 from .encode import QUERY_TOWER_SAMPLE, Counts, Encoded, ItemEncoder
 from .errors import WriterClosedError
 from .items import Reject
 from .layout import IndexLayout
 from .lock import writer_lock
-from .opening import open_latest
 from .progress import Progress, Silent
 from .publish import sweep_generations
-from .rebuild import Derivation, index_layout
+from .rebuild import index_layout
 from .retry import Retry, RetrySummary
 from .row_parser import item_id
 from .spaces import VECTOR, Reach, checked_encoder
@@ -116,12 +116,11 @@ class Writer:
         layout = index_layout(path)
         with ExitStack() as held, translated_os_errors(f"index {layout.root}"):
             held.enter_context(writer_lock(layout.lock))
-            store, snapshot, derivation = open_latest(
-                layout, lambda now: Derivation.read(layout, now)
-            )
+            store = Store.open(layout)
             held.callback(store.close)
             # No view is held between calls: the store could not use pages again.
-            snapshot.close()
+            with store.snapshot() as snapshot:
+                derivation = Derivation.read(snapshot)
             store.clear_dead_readers()
             sweep_generations(layout, snapshot.current.generation)
             writer = cls(
