@@ -14,6 +14,7 @@ from indexer import (
     learn_alignment,
     learn_fusion,
     rebuild_index,
+    repair_index,
 )
 from retriever import Hit, Query, Retriever, SpaceMatch
 
@@ -37,5 +38,6 @@ __all__ = [
     "learn_alignment",
     "learn_fusion",
     "rebuild_index",
+    "repair_index",
     "tune_index",
 ]

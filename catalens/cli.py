@@ -1,5 +1,5 @@
 """The command line: `catalens build | add | update | delete | retry | compact | export | import |
-rebuild | learn | tune | query | inspect | verify`."""
+rebuild | learn | tune | query | inspect | verify | repair`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from encoders.errors import CatalensError
-from indexer import BuildSummary, build_index, verify_index
+from indexer import BuildSummary, build_index
 from retriever import Query, Retriever
 
+from .cli_check import repair, verify
 from .cli_learn import learn, rebuild
 from .cli_transfer import export, import_
 from .cli_tune import tune
@@ -86,6 +87,8 @@ app.command()(export)
 app.command("import")(import_)
 app.command()(rebuild)
 app.command()(tune)
+app.command()(verify)
+app.command()(repair)
 app.add_typer(learn)
 
 
@@ -207,35 +210,6 @@ def inspect(
     else:
         for part in describe_tables(found):
             Output().print(part)
-
-
-@app.command()
-def verify(index: Index, json: Json = False) -> None:
-    """Check every checksum, and that every id is found by its own vector."""
-    with Bars() if progress_wanted() else nullcontext() as bars:
-        report = verify_index(index, progress=bars)
-    if json:
-        print_json(
-            {
-                "sound": not report.problems,
-                "items": report.items,
-                "files": report.files,
-                "found_at_point": report.found_at_point,
-                "found_by_full_search": report.found_by_full_search,
-                "problems": report.problems,
-            }
-        )
-    else:
-        for problem in report.problems:
-            print(f"problem: {problem}")
-        if not report.problems:
-            print(
-                f"sound: {report.items:,} items, {report.files} files; "
-                f"{report.found_at_point:,} items found by their own vector at the operating "
-                f"point, {report.found_by_full_search:,} more by a full search"
-            )
-    if report.problems:
-        raise typer.Exit(1)
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ from .manifest import IndexEntry, Manifest, PointEntry, SpaceEntry
 from .opening import open_latest
 from .progress import Progress
 from .rebuild import RebuildSummary, rebuild_index
+from .repair import RepairSummary, repair_index
 from .retry import RetrySummary
 from .searcher import Selection
 from .snapshot import Snapshot
@@ -52,6 +53,7 @@ __all__ = [
     "PolicyError",
     "Progress",
     "RebuildSummary",
+    "RepairSummary",
     "RetrySummary",
     "Selection",
     "Snapshot",
@@ -71,6 +73,7 @@ __all__ = [
     "open_latest",
     "read_ids",
     "rebuild_index",
+    "repair_index",
     "tune_generation",
     "verify_index",
     "wants_gpu",

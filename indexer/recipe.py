@@ -57,9 +57,12 @@ class Recipe:
 
     @classmethod
     def of(
-        cls, manifest: Manifest, fusion: Fusion, heads: Mapping[str, Mapping[str, AlignedReach]]
+        cls,
+        manifest: Manifest,
+        fusion: Fusion | None,
+        heads: Mapping[str, Mapping[str, AlignedReach]],
     ) -> Recipe:
-        """The recipe of a generation."""
+        """The recipe of a generation; None for a fusion that a derivation is to fit."""
         return cls(
             spaces=tuple(
                 Space(entry.spec, entry.bit, entry.fingerprints, heads[entry.spec.name])

@@ -21,6 +21,9 @@ from zlib import crc32
 from .errors import CorruptIndexError
 
 _REMEDY = "Restore it from a backup, or build the index again from the catalog."
+_REMEDY_OF_VALUES = (
+    "Run `catalens repair`: it derives again what can be, and says what has to be built again."
+)
 
 # LMDB's meta page on a 64-bit machine: page number, flags; magic, version, address, map size;
 # two trees, that of free pages and the main one; last page, transaction.
@@ -193,7 +196,7 @@ def unseal(database: str, sealed: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
                 f"store, database {database!r}",
                 expected=f"the checksum written with key {key[:64]!r}",
                 got="another: bits have flipped on disk",
-                remedy=_REMEDY,
+                remedy=_REMEDY_OF_VALUES,
             )
         values.append(value[:-4])
     return values
@@ -216,5 +219,5 @@ def decoding(database: str) -> Iterator[None]:
             f"store, database {database!r}",
             expected="bytes that decode",
             got=f"others ({type(error).__name__}: {error})",
-            remedy=_REMEDY,
+            remedy=_REMEDY_OF_VALUES,
         ) from error

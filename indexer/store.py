@@ -220,16 +220,23 @@ def put_rejects(
     """Add to what could not be used."""
     last = transaction.last(f"rejects.{edition}")
     first = 0 if last is None else row_of_key(last) + 1
-    lost: dict[bytes, bytes] = {}
-    for number, reject in enumerate(rejects, start=first):
-        key = row_key(number)
+    numbered = [(row_key(number), one) for number, one in enumerate(rejects, start=first)]
+    for key, reject in numbered:
         transaction.put(f"rejects.{edition}", key, orjson.dumps(reject))
-        if reject["modality"] is not None and reject["id"] is not None:
-            item = reject["id"].encode()
-            lost[item] = lost.get(item, b"") + key
+    lost = lost_by_item(numbered)
     known = transaction.get_many(f"lost.{edition}", list(lost))
     for (item, keys), before in zip(lost.items(), known, strict=True):
         transaction.put(f"lost.{edition}", item, (before or b"") + keys)
+
+
+def lost_by_item(rejects: Iterable[tuple[bytes, Mapping[str, Any]]]) -> dict[bytes, bytes]:
+    """The keys of the rejects of inputs, one after the other, by the id of their item."""
+    lost: dict[bytes, bytes] = {}
+    for key, reject in rejects:
+        if reject["modality"] is not None and reject["id"] is not None:
+            item = reject["id"].encode()
+            lost[item] = lost.get(item, b"") + key
+    return lost
 
 
 def drop_lost_inputs(transaction: WriteTransaction, edition: int, ids: Iterable[str]) -> None:

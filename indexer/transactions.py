@@ -91,7 +91,8 @@ class ReadTransaction:
 
     def damaged(self, database: str) -> Iterator[bytes]:
         """Keys whose values are not what was written under them."""
-        handle, start = self._handles.get(database), b""
+        handle = self._handles.get(database)
+        start: bytes | None = b""
         while handle is not None and start is not None:
             with self._environment.guarded(), self._lock:
                 found, start = self._slice(handle, start, None)

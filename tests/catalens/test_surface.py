@@ -27,6 +27,7 @@ def test_top_level_names() -> None:
         "learn_alignment",
         "learn_fusion",
         "rebuild_index",
+        "repair_index",
         "tune_index",
     ]
 

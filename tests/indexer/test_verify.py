@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pyroaring import BitMap
 
-from indexer import IndexLayout, verify, verify_index
+from indexer import IndexLayout, postings_check, verify, verify_index
 from indexer.environment import Environment, WriteTransaction
 from indexer.sortable import encode_value
 from tests.catalogs import build_toy, build_vectors, clustered, toy_rows
@@ -102,7 +102,7 @@ def test_empty_posting_is_found(tmp_path: Path) -> None:
 def test_posting_of_other_rows_is_found(
     tmp_path: Path, rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verify, "_POSTED_TOGETHER", 7)
+    monkeypatch.setattr(postings_check, "_POSTED_TOGETHER", 7)
     build_toy(tmp_path / "index", toy_rows(30))
     assert verify_index(tmp_path / "index").problems == []
     key = encode_value("number", 3)
@@ -149,16 +149,16 @@ def test_generation_swept_meanwhile_is_no_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build_toy(tmp_path / "index", toy_rows(30))
-    check = verify.check_hash
+    check = verify.damaged_files
     rebuilds = iter([40, 50])
 
-    def rebuilt(*arguments: Any) -> None:
+    def rebuilt(*arguments: Any) -> dict[str, str]:
         for count in rebuilds:
             build_toy(tmp_path / "index", toy_rows(count))
             break
-        check(*arguments)
+        return check(*arguments)
 
-    monkeypatch.setattr(verify, "check_hash", rebuilt)
+    monkeypatch.setattr(verify, "damaged_files", rebuilt)
     report = verify_index(tmp_path / "index")
     assert (report.problems, report.items) == ([], 50)
 
