@@ -152,10 +152,20 @@ def retry(
         console.print(Text(line))  # no markup: a path may hold brackets
 
 
-def compact(index: Index, json: Json = False) -> None:
+def compact(
+    index: Index,
+    keep_embeddings: Annotated[
+        bool,
+        typer.Option(
+            "--keep-embeddings",
+            help="Keep embeddings that no item names any more: what comes back is not encoded.",
+        ),
+    ] = False,
+    json: Json = False,
+) -> None:
     """Fold in what was added since the index was derived last, and drop what is gone."""
     with _opened(index) as writer:
-        summary = writer.compact()
+        summary = writer.compact(keep_embeddings=keep_embeddings)
     if json:
         print_json({**asdict(summary), "path": str(summary.path)})
     else:
@@ -164,6 +174,8 @@ def compact(index: Index, json: Json = False) -> None:
             f"{summary.seconds:,.1f} s{', trained anew' if summary.trained else ''}; "
             f"{summary.items:,} items ({summary.index})"
         )
+        if summary.embeddings_dropped:
+            told += f"; {summary.embeddings_dropped:,} embeddings that no item names dropped"
         Output(soft_wrap=True).print(Text(told))
 
 
@@ -198,7 +210,8 @@ def _committed(writer: Writer, *, auto_compact: bool) -> CommitSummary:
     if not (auto_compact and summary.compact_due and summary.items):
         return summary
     started = monotonic()
-    writer.compact()
+    # Nobody watches: what was dear to encode goes only when someone says so.
+    writer.compact(keep_embeddings=True)
     seconds = summary.seconds + monotonic() - started
     return replace(summary, fresh=0, dead=0, compact_due=False, seconds=seconds)
 

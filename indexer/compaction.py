@@ -17,17 +17,20 @@ from .progress import Progress
 from .publish import publish, publish_folded
 from .recipe import Recipe
 from .store import Store
+from .unnamed import drop_unnamed
 
 
 @dataclass(frozen=True)
 class CompactSummary:
-    """What a compaction did: how many rows it folded in, and how many dead ones it dropped;
-    `trained` tells whether spaces and index were fitted and trained anew."""
+    """What a compaction did: how many rows it folded in, how many dead ones it dropped, and how
+    many embeddings that no item names; `trained` tells whether spaces and index were fitted and
+    trained anew."""
 
     path: Path
     items: int
     folded: int
     dropped: int
+    embeddings_dropped: int
     trained: bool
     index: str
     recall: dict[str, float]
@@ -35,10 +38,21 @@ class CompactSummary:
 
 
 def compact(
-    layout: IndexLayout, store: Store, derivation: Derivation, progress: Progress
+    layout: IndexLayout,
+    store: Store,
+    derivation: Derivation,
+    progress: Progress,
+    *,
+    keep_embeddings: bool,
 ) -> tuple[CompactSummary, Derivation]:
     """Compact an index, under the writer's lock; return what was done, and how what is current then
-    was made. Where nothing is to be folded in or dropped, nothing is done.
+    was made. Where nothing is to be folded in or dropped, the generation stays.
+
+    Args:
+        layout, store: the index.
+        derivation: how its generation was made.
+        progress: told of every stage.
+        keep_embeddings: whether those that no item names stay.
 
     Raises:
         EmptyIndexError: no item is left.
@@ -63,6 +77,7 @@ def compact(
         items=manifest.items,
         folded=fresh,
         dropped=dead,
+        embeddings_dropped=0 if keep_embeddings else drop_unnamed(store, manifest),
         trained=trained,
         index=manifest.index.factory,
         recall=manifest.index.recall,

@@ -20,6 +20,7 @@ from .postings_check import PostingsCheck
 from .sealing import decoding
 from .snapshot import EMBEDDINGS, Inputs, Snapshot, embedding_key, row_key, row_of_key
 from .store import lost_by_item
+from .unnamed import NamedInputs
 
 _SHOWN = 10
 _TOGETHER = 16_384
@@ -143,9 +144,9 @@ def mend(transaction: WriteTransaction, snapshot: Snapshot, damage: StoreDamage)
             transaction.put(f"lost.{edition}", item, keys)
     # Those that an item names stay until they are encoded again: another mean of fewer pictures
     # would be another vector.
-    named = _named(snapshot)
-    for key in damage.keys.get(EMBEDDINGS, ()):
-        if key[-32:] not in named:
+    broken = damage.keys.get(EMBEDDINGS, [])
+    for key, is_named in zip(broken, NamedInputs(snapshot).of(broken), strict=True):
+        if not is_named:
             transaction.delete(EMBEDDINGS, key)
 
 
@@ -180,15 +181,6 @@ def _lacks(snapshot: Snapshot, manifest: Manifest, inputs: Inputs, damaged: set[
             if own and not snapshot.view.sound(EMBEDDINGS, keys):
                 return True
     return False
-
-
-def _named(snapshot: Snapshot) -> set[bytes]:
-    return {
-        bytes.fromhex(digest)
-        for _, inputs in snapshot.scan_inputs()
-        for hashes in inputs.hashes.values()
-        for digest in hashes
-    }
 
 
 def _listed(ids: Iterable[str]) -> str:

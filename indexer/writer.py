@@ -289,17 +289,30 @@ class Writer:
         self._begin()
         return summary
 
-    def compact(self) -> CompactSummary:
+    def compact(self, *, keep_embeddings: bool = False) -> CompactSummary:
         """Derive a generation of all that was committed: rows that are searched beside the one
         that there is are folded in, dead ones dropped. Readers go on, and move on at their next
         `refresh`. Whatever stops it leaves the index as it was.
+
+        Args:
+            keep_embeddings: whether embeddings that no item names any more stay in the store: of
+                items that were deleted or have other content now, of encoders that the index uses
+                no more, of a build that did not finish. Such an input is encoded again when it
+                comes back; without them the store uses their room for what is new. While there
+                is something to commit they stay anyway, as it may need them.
 
         Raises:
             EmptyIndexError: no item is left.
             StoreError: no space, no permission.
         """
         self._check_open()
-        summary, derivation = compact(self._layout, self._store, self._derivation, self._progress)
+        summary, derivation = compact(
+            self._layout,
+            self._store,
+            self._derivation,
+            self._progress,
+            keep_embeddings=keep_embeddings or bool(self._changes),
+        )
         self._derive_as(derivation)
         return summary
 
