@@ -23,6 +23,7 @@ from .environment import Environment, ReadTransaction, WriteTransaction
 from .errors import NotAnIndexError
 from .layout import FORMAT, IndexLayout
 from .postings import Posted, merge
+from .sealing import decoding
 from .snapshot import (
     CURRENT,
     DERIVATION,
@@ -237,6 +238,19 @@ def lost_by_item(rejects: Iterable[tuple[bytes, Mapping[str, Any]]]) -> dict[byt
             item = reject["id"].encode()
             lost[item] = lost.get(item, b"") + key
     return lost
+
+
+def strayed_rejects(view: ReadTransaction, edition: int) -> list[str]:
+    """Ids of items that do not lead to their rejects, all of them and no others.
+
+    Raises:
+        CorruptIndexError: one of either is damaged.
+    """
+    with decoding("rejects"):
+        rejects = ((key, orjson.loads(data)) for key, data in view.scan(f"rejects.{edition}"))
+        wanted, there = lost_by_item(rejects), dict(view.scan(f"lost.{edition}"))
+    items = sorted(wanted.keys() | there.keys())
+    return [item.decode(errors="replace") for item in items if wanted.get(item) != there.get(item)]
 
 
 def drop_lost_inputs(transaction: WriteTransaction, edition: int, ids: Iterable[str]) -> None:

@@ -19,7 +19,7 @@ from .postings import Posted, merge
 from .postings_check import PostingsCheck
 from .sealing import decoding
 from .snapshot import EMBEDDINGS, Inputs, Snapshot, embedding_key, row_key, row_of_key
-from .store import lost_by_item
+from .store import lost_by_item, strayed_rejects
 from .unnamed import NamedInputs
 
 _SHOWN = 10
@@ -34,14 +34,16 @@ class StoreDamage:
     """What is wrong in the edition that is current, and with the embeddings.
 
     `keys` has the damaged keys of each database, without the edition's number; `indexes` tells
-    whether the secondary indexes are not those of the records, and `beside` whether what is
-    searched beside the generation is not what lives. `rows` are those whose record is damaged,
+    whether the secondary indexes are not those of the records, `beside` whether what is searched
+    beside the generation is not what lives, and `rejects` whether items do not lead to theirs.
+    `rows` are those whose record is damaged,
     `lacking` the ids of items that lack an embedding, or have a damaged one.
     """
 
     keys: dict[str, list[bytes]] = field(default_factory=dict)
     indexes: bool = False
     beside: bool = False
+    rejects: bool = False
     rows: dict[int, str | None] = field(default_factory=dict)
     lacking: list[str] = field(default_factory=list)
 
@@ -55,6 +57,9 @@ class StoreDamage:
                 damaged = list(snapshot.view.damaged(database))
                 if damaged:
                     found.keys[name] = damaged
+        found.rejects = any(name in found.keys for name in _OF_REJECTS) or bool(
+            strayed_rejects(snapshot.view, snapshot.edition)
+        )
         found._find_lost_records(snapshot)
         if not found.rows:
             found._compare(snapshot, manifest)
@@ -88,8 +93,7 @@ class StoreDamage:
     @property
     def is_mendable(self) -> bool:
         """Whether anything is derived again by `mend`."""
-        of_rejects = any(name in self.keys for name in _OF_REJECTS)
-        return not self.rows and (self.indexes or of_rejects or EMBEDDINGS in self.keys)
+        return not self.rows and (self.indexes or self.rejects or EMBEDDINGS in self.keys)
 
     def found(self) -> Iterator[str]:
         """What was found, for people to read."""
@@ -97,6 +101,8 @@ class StoreDamage:
             yield f"store: {len(keys):,} damaged in {name}"
         if self.indexes and not any(name in self.keys for name in _INDEXES):
             yield "store: ids or postings are not those of its records"
+        if self.rejects and not any(name in self.keys for name in _OF_REJECTS):
+            yield "store: items do not lead to their rejects"
         if self.beside and not any(name in self.keys for name in _BESIDE):
             yield "store: what is searched beside the generation is not what lives"
 
@@ -135,7 +141,7 @@ def mend(transaction: WriteTransaction, snapshot: Snapshot, damage: StoreDamage)
             merge(transaction, edition, posted)
     for key in damage.keys.get("rejects", ()):
         transaction.delete(f"rejects.{edition}", key)
-    if any(name in damage.keys for name in _OF_REJECTS):
+    if damage.rejects:
         _empty(transaction, f"lost.{edition}")
         rejects = (
             (key, orjson.loads(data)) for key, data in transaction.scan(f"rejects.{edition}")

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
@@ -29,7 +28,7 @@ from .sealing import decoding
 from .searcher import OperatingPoint
 from .snapshot import Inputs, Snapshot, embedding_key
 from .spaces import kind_of_input
-from .store import lost_by_item
+from .store import strayed_rejects
 
 Floats = NDArray[np.float32]
 Positions = NDArray[np.int64]
@@ -224,7 +223,10 @@ class _Verifier:
             self._report.items += 1
             self._progress.advance(1)
         self._report.problems.extend(postings.finish())
-        self._report.problems.extend(self._lost_rejects())
+        self._report.problems.extend(
+            f"the rejects that item {one!r} leads to are not its own"
+            for one in strayed_rejects(view, snapshot.edition)[:_SHOWN]
+        )
         ids = view.count(f"ids.{snapshot.edition}")
         fresh, dead = snapshot.uncompacted()
         for what, count in (("rows", self._manifest.items - dead + fresh), ("ids", ids)):
@@ -246,16 +248,6 @@ class _Verifier:
             if not any(found):
                 kind = kind_of_input(space.spec.item)
                 yield f"row {row} lacks its {kind} embedding in space {space.spec.name!r}"
-
-    def _lost_rejects(self) -> Iterator[str]:
-        """Items whose rejects are not those that lead to them."""
-        edition, view = self._snapshot.edition, self._snapshot.view
-        rejects = ((key, orjson.loads(data)) for key, data in view.scan(f"rejects.{edition}"))
-        with decoding("rejects"):
-            expected, stored = lost_by_item(rejects), dict(view.scan(f"lost.{edition}"))
-        for item in expected.keys() | stored.keys():
-            if expected.get(item) != stored.get(item):
-                yield f"rejects of item {item.decode(errors='replace')!r} are not those it names"
 
     def _check_findable(self, live: Live, living: Positions) -> None:
         generation = live.generation

@@ -462,3 +462,16 @@ def test_command(index: Path) -> None:
     done = run_command("repair", index, "--refit")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.startswith("error: manifest: expected")
+
+
+def test_index_of_before_the_store_kept_them_is_mended(tmp_path: Path) -> None:
+    index, rows = tmp_path / "index", toy_rows(12)
+    rows[4]["image"] = b"no picture"
+    build_toy(index, rows)
+    store = Store.open(IndexLayout(index))
+    store.write(lambda t: (t.drop("derivation"), t.drop("lost.1")))
+    store.close()
+    with pytest.raises(CorruptIndexError, match="catalens repair"):
+        Writer.open(index)
+    assert len(repair_index(index).restored) == 3
+    assert verify_index(index).problems == []

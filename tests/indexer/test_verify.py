@@ -206,3 +206,39 @@ def test_every_derived_file_is_checked(tmp_path: Path, name: str, what: str) -> 
         )
     problems = verify_index(tmp_path / "index").problems
     assert len(problems) == 1 and name in problems[0]
+
+
+def test_vector_that_is_not_that_of_its_embedding_is_found(tmp_path: Path) -> None:
+    """Every checksum is right: a row of the generation, and what it should be made of."""
+    build_toy(tmp_path / "index", toy_rows(30))
+    values: list[bytes] = []
+
+    def exchange(transaction: WriteTransaction) -> None:
+        keys = sorted(transaction.keys("embeddings"))[:2]  # of one encoder
+        values[:] = [value or b"" for value in transaction.get_many("embeddings", keys)]
+        for key, value in zip(keys, reversed(values), strict=True):
+            transaction.put("embeddings", key, value)
+
+    problems = meddled(tmp_path / "index", exchange)
+    assert values[0] != values[1]
+    assert len(problems) == 2 and all("has another vector" in problem for problem in problems)
+
+
+def test_sample_or_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "_SAMPLE", 12)
+    build_toy(tmp_path / "index", toy_rows(30))
+    report = verify_index(tmp_path / "index")
+    assert (report.items, report.searched, report.problems) == (30, 12, [])
+    assert report.found_at_point + report.found_by_full_search == 12
+    assert verify_index(tmp_path / "index", all_items=True).searched == 30
+
+
+def test_what_the_store_keeps_is_checked(tmp_path: Path) -> None:
+    build_toy(tmp_path / "index", toy_rows(30))
+
+    def lose(transaction: WriteTransaction) -> None:
+        for key in list(transaction.keys("derivation")):
+            transaction.delete("derivation", key)
+
+    problems = meddled(tmp_path / "index", lose)
+    assert len(problems) == 3 and all("does not keep" in problem for problem in problems)
