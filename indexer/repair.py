@@ -23,8 +23,8 @@ from .rebuild import index_layout
 from .recipe import UNLEARNED, Recipe
 from .restore import Restorer
 from .snapshot import Snapshot
-from .store import Store, put_kept
-from .store_damage import StoreDamage, mend
+from .store import Store, put_current, put_kept
+from .store_damage import StoreDamage, current_of, mend
 from .verify import page_problems
 
 
@@ -160,6 +160,7 @@ class _Repair:
         self.lost: list[str] = []
 
     def run(self, *, refit: bool) -> None:
+        renamed = self._name_again()
         with self._store.snapshot() as snapshot:
             folder = self._layout.generation(snapshot.current.generation)
             kept = _Kept.find(snapshot, folder)
@@ -177,8 +178,29 @@ class _Repair:
         self._mend_store(kept, damage)
         if kept.lost:
             self._refit(kept)
-        elif files or damage.beside:
+        elif files or damage.beside or renamed:
             self._derive(kept, frozenset(files), fold=damage.beside)
+
+    def _name_again(self) -> bool:
+        """Have the store name what is current where it cannot be read; whether that was so. How
+        often it was committed to is not known: another generation tells readers of the change."""
+        try:
+            self._store.current()
+            return False
+        except CorruptIndexError as error:
+            with self._store.view() as view:
+                current = current_of(view)
+            if current is None:
+                raise CorruptIndexError(
+                    f"store {self._layout.store_data}",
+                    expected="the name of what is current, or the manifest of it",
+                    got="neither, or other bytes",
+                    remedy="Restore it from a backup, or build the catalog into another folder.",
+                ) from error
+            self.damaged.append(str(error))
+        self._store.write(lambda transaction: put_current(transaction, current))
+        self.restored.append("the name of what is current, in the store")
+        return True
 
     def _mend_store(self, kept: _Kept, damage: StoreDamage) -> None:
         if not damage.is_mendable and not kept.not_in_store:

@@ -7,18 +7,29 @@ nothing but the catalog.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import orjson
 
+from .derivation import kept_file
 from .encode import chunks
-from .environment import WriteTransaction
+from .environment import ReadTransaction, WriteTransaction
 from .errors import CorruptIndexError
 from .manifest import Manifest
 from .postings import Posted, merge
 from .postings_check import PostingsCheck
 from .sealing import decoding
-from .snapshot import EMBEDDINGS, Inputs, Snapshot, embedding_key, row_key, row_of_key
+from .snapshot import (
+    DERIVATION,
+    EMBEDDINGS,
+    Current,
+    Inputs,
+    Snapshot,
+    embedding_key,
+    row_key,
+    row_of_key,
+)
 from .store import lost_by_item, strayed_rejects
 from .unnamed import NamedInputs
 
@@ -154,6 +165,20 @@ def mend(transaction: WriteTransaction, snapshot: Snapshot, damage: StoreDamage)
     for key, is_named in zip(broken, NamedInputs(snapshot).of(broken), strict=True):
         if not is_named:
             transaction.delete(EMBEDDINGS, key)
+
+
+def current_of(view: ReadTransaction) -> Current | None:
+    """What a store must have named current, by the manifest that it keeps; None where it keeps
+    none. Rows that live, and dead ones of the generation, tell which numbers are used."""
+    for key in view.keys(DERIVATION):
+        with suppress(CorruptIndexError):
+            sha256 = key.hex()
+            manifest = Manifest.load(kept_file(view, sha256) or b"", sha256)
+            edition = manifest.edition
+            last = [view.last(f"{name}.{edition}") for name in ("records", "tombstones")]
+            next_row = max((row_of_key(one) + 1 for one in last if one is not None), default=0)
+            return Current(edition, manifest.generation, sha256, 1, next_row)
+    return None
 
 
 def _empty(transaction: WriteTransaction, database: str) -> None:
