@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
@@ -131,22 +132,22 @@ class _Kept:
         for name in folder.FITTED:
             wanted = found.manifest.files[name].sha256
             stored = kept_file(snapshot.view, wanted)
-            data = stored or read_whole(folder.path(name), wanted) or found._without_heads(name)
+            data = stored or read_whole(folder.path(name), wanted) or _no_heads(wanted)
             found.not_in_store += [name] if stored is None else []
             if data is not None:
                 found.fitted[name] = data
         return found
 
-    def _without_heads(self, name: str) -> bytes | None:
-        """The file of the heads, where there are none."""
-        if name != GenerationLayout.HEADS or any(space.heads for space in self.manifest.spaces):
-            return None
-        return dump_heads({})
-
     @property
     def lost(self) -> list[str]:
         """What of it is nowhere."""
         return [name for name in GenerationLayout.FITTED if name not in self.fitted]
+
+
+def _no_heads(sha256: str) -> bytes | None:
+    """The file of an index without heads, if it is that which has this hash."""
+    data = dump_heads({})
+    return data if hashlib.sha256(data).hexdigest() == sha256 else None
 
 
 class _Repair:

@@ -344,6 +344,27 @@ def test_damaged_records_are_named_and_a_build_mends_them(index: Path) -> None:
     assert verify_index(index).problems == [] and not repair_index(index).damaged
 
 
+@pytest.mark.parametrize("databases", [("records.1",), ("inputs.1",), ("records.1", "inputs.1")])
+def test_records_that_are_gone_are_named_and_nothing_is_derived_without_them(
+    index: Path, databases: tuple[str, ...]
+) -> None:
+    store = Store.open(IndexLayout(index))
+    for database in databases:
+        store.write(lambda t, name=database: t.delete(name, bytes([0, 0, 0, 7])))  # type: ignore[misc]
+    store.close()
+    before = content(index / FIRST)
+    summary = repair_index(index)
+    assert "1 items ('item-7')" in summary.lost[0] and not summary.restored
+    assert content(index / FIRST) == before
+    with Writer.open(index, device="cpu"):  # nothing has hidden what is lost
+        assert "item-7" in {one.id for one in hits_of_ids(index)}
+
+
+def hits_of_ids(index: Path) -> list[Hit]:
+    with Retriever.open(index, device="cpu") as shop:
+        return shop.search(Query(text="red green"), 40, explain=False)
+
+
 def test_damaged_rejects_are_forgotten(tmp_path: Path) -> None:
     rows = toy_rows(12)
     for row in rows[:5]:
