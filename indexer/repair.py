@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import monotonic
@@ -23,8 +24,8 @@ from .rebuild import index_layout
 from .recipe import UNLEARNED, Recipe
 from .restore import Restorer
 from .snapshot import Snapshot
-from .store import Store, put_kept
-from .store_damage import StoreDamage, mend
+from .store import Store, put_current, put_kept
+from .store_damage import StoreDamage, current_of, mend
 from .verify import page_problems
 
 
@@ -131,22 +132,22 @@ class _Kept:
         for name in folder.FITTED:
             wanted = found.manifest.files[name].sha256
             stored = kept_file(snapshot.view, wanted)
-            data = stored or read_whole(folder.path(name), wanted) or found._without_heads(name)
+            data = stored or read_whole(folder.path(name), wanted) or _no_heads(wanted)
             found.not_in_store += [name] if stored is None else []
             if data is not None:
                 found.fitted[name] = data
         return found
 
-    def _without_heads(self, name: str) -> bytes | None:
-        """The file of the heads, where there are none."""
-        if name != GenerationLayout.HEADS or any(space.heads for space in self.manifest.spaces):
-            return None
-        return dump_heads({})
-
     @property
     def lost(self) -> list[str]:
         """What of it is nowhere."""
         return [name for name in GenerationLayout.FITTED if name not in self.fitted]
+
+
+def _no_heads(sha256: str) -> bytes | None:
+    """The file of an index without heads, if it is that which has this hash."""
+    data = dump_heads({})
+    return data if hashlib.sha256(data).hexdigest() == sha256 else None
 
 
 class _Repair:
@@ -160,6 +161,7 @@ class _Repair:
         self.lost: list[str] = []
 
     def run(self, *, refit: bool) -> None:
+        renamed = self._name_again()
         with self._store.snapshot() as snapshot:
             folder = self._layout.generation(snapshot.current.generation)
             kept = _Kept.find(snapshot, folder)
@@ -177,8 +179,29 @@ class _Repair:
         self._mend_store(kept, damage)
         if kept.lost:
             self._refit(kept)
-        elif files or damage.beside:
+        elif files or damage.beside or renamed:
             self._derive(kept, frozenset(files), fold=damage.beside)
+
+    def _name_again(self) -> bool:
+        """Have the store name what is current where it cannot be read; whether that was so. How
+        often it was committed to is not known: another generation tells readers of the change."""
+        try:
+            self._store.current()
+            return False
+        except CorruptIndexError as error:
+            with self._store.view() as view:
+                current = current_of(view)
+            if current is None:
+                raise CorruptIndexError(
+                    f"store {self._layout.store_data}",
+                    expected="the name of what is current, or the manifest of it",
+                    got="neither, or other bytes",
+                    remedy="Restore it from a backup, or build the catalog into another folder.",
+                ) from error
+            self.damaged.append(str(error))
+        self._store.write(lambda transaction: put_current(transaction, current))
+        self.restored.append("the name of what is current, in the store")
+        return True
 
     def _mend_store(self, kept: _Kept, damage: StoreDamage) -> None:
         if not damage.is_mendable and not kept.not_in_store:

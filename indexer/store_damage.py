@@ -7,18 +7,30 @@ nothing but the catalog.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import orjson
+from pyroaring import BitMap
 
+from .derivation import kept_file
 from .encode import chunks
-from .environment import WriteTransaction
+from .environment import ReadTransaction, WriteTransaction
 from .errors import CorruptIndexError
 from .manifest import Manifest
 from .postings import Posted, merge
 from .postings_check import PostingsCheck
 from .sealing import decoding
-from .snapshot import EMBEDDINGS, Inputs, Snapshot, embedding_key, row_key, row_of_key
+from .snapshot import (
+    DERIVATION,
+    EMBEDDINGS,
+    Current,
+    Inputs,
+    Snapshot,
+    embedding_key,
+    row_key,
+    row_of_key,
+)
 from .store import lost_by_item, strayed_rejects
 from .unnamed import NamedInputs
 
@@ -36,7 +48,7 @@ class StoreDamage:
     `keys` has the damaged keys of each database, without the edition's number; `indexes` tells
     whether the secondary indexes are not those of the records, `beside` whether what is searched
     beside the generation is not what lives, and `rejects` whether items do not lead to theirs.
-    `rows` are those whose record is damaged,
+    `rows` are those whose record is damaged or gone,
     `lacking` the ids of items that lack an embedding, or have a damaged one.
     """
 
@@ -66,17 +78,18 @@ class StoreDamage:
         return found
 
     def _find_lost_records(self, snapshot: Snapshot) -> None:
-        broken = {row_of_key(k) for name in ("records", "inputs") for k in self.keys.get(name, ())}
-        if not broken:
-            return
-        self.rows = dict.fromkeys(sorted(broken))
-        database = f"ids.{snapshot.edition}"
-        for some in chunks(snapshot.view.keys(database), _TOGETHER):
-            sound = sorted(snapshot.view.sound(database, some))
-            for key, value in zip(sound, snapshot.view.get_many(database, sound), strict=True):
-                row = row_of_key(value or b"")
-                if row in broken:
-                    self.rows[row] = key.decode()
+        view, edition = snapshot.view, snapshot.edition
+        records, inputs = (
+            BitMap(map(row_of_key, view.keys(f"{name}.{edition}")))
+            for name in ("records", "inputs")
+        )
+        of_ids = BitMap(row for _, row in _ids(snapshot))
+        broken = (records ^ inputs) | (of_ids - records)
+        for name in ("records", "inputs"):
+            broken.update(map(row_of_key, self.keys.get(name, ())))
+        if broken:
+            self.rows = dict.fromkeys(broken)
+            self.rows.update((row, one) for one, row in _ids(snapshot) if row in broken)
 
     def _compare(self, snapshot: Snapshot, manifest: Manifest | None) -> None:
         self.indexes = any(name in self.keys for name in _INDEXES) or _indexes_differ(snapshot)
@@ -111,8 +124,8 @@ class StoreDamage:
         if self.rows:
             ids = [one or f"in row {row}" for row, one in self.rows.items()]
             yield (
-                f"the records of {_listed(ids)} are damaged; build the index again from the "
-                "catalog: what it has embeddings of is not encoded again"
+                f"the records of {_listed(ids)} are damaged or gone; build the index again from "
+                "the catalog: what it has embeddings of is not encoded again"
             )
         if self.lacking:
             yield (
@@ -156,9 +169,33 @@ def mend(transaction: WriteTransaction, snapshot: Snapshot, damage: StoreDamage)
             transaction.delete(EMBEDDINGS, key)
 
 
+def current_of(view: ReadTransaction) -> Current | None:
+    """What a store must have named current, by the manifest that it keeps; None where it keeps
+    none. Rows that live, and dead ones of the generation, tell which numbers are used."""
+    for key in view.keys(DERIVATION):
+        with suppress(CorruptIndexError):
+            sha256 = key.hex()
+            manifest = Manifest.load(kept_file(view, sha256) or b"", sha256)
+            edition = manifest.edition
+            last = [view.last(f"{name}.{edition}") for name in ("records", "tombstones")]
+            next_row = max((row_of_key(one) + 1 for one in last if one is not None), default=0)
+            return Current(edition, manifest.generation, sha256, 1, next_row)
+    return None
+
+
 def _empty(transaction: WriteTransaction, database: str) -> None:
     for key in list(transaction.keys(database)):
         transaction.delete(database, key)
+
+
+def _ids(snapshot: Snapshot) -> Iterator[tuple[str, int]]:
+    """Ids and the rows that they lead to, but for damaged ones."""
+    database = f"ids.{snapshot.edition}"
+    for some in chunks(snapshot.view.keys(database), _TOGETHER):
+        sound = sorted(snapshot.view.sound(database, some))
+        with decoding("ids"):
+            for key, value in zip(sound, snapshot.view.get_many(database, sound), strict=True):
+                yield key.decode(), row_of_key(value or b"")
 
 
 def _indexes_differ(snapshot: Snapshot) -> bool:

@@ -344,6 +344,27 @@ def test_damaged_records_are_named_and_a_build_mends_them(index: Path) -> None:
     assert verify_index(index).problems == [] and not repair_index(index).damaged
 
 
+@pytest.mark.parametrize("databases", [("records.1",), ("inputs.1",), ("records.1", "inputs.1")])
+def test_records_that_are_gone_are_named_and_nothing_is_derived_without_them(
+    index: Path, databases: tuple[str, ...]
+) -> None:
+    store = Store.open(IndexLayout(index))
+    for database in databases:
+        store.write(lambda t, name=database: t.delete(name, bytes([0, 0, 0, 7])))  # type: ignore[misc]
+    store.close()
+    before = content(index / FIRST)
+    summary = repair_index(index)
+    assert "1 items ('item-7')" in summary.lost[0] and not summary.restored
+    assert content(index / FIRST) == before
+    with Writer.open(index, device="cpu"):  # nothing has hidden what is lost
+        assert "item-7" in {one.id for one in hits_of_ids(index)}
+
+
+def hits_of_ids(index: Path) -> list[Hit]:
+    with Retriever.open(index, device="cpu") as shop:
+        return shop.search(Query(text="red green"), 40, explain=False)
+
+
 def test_damaged_rejects_are_forgotten(tmp_path: Path) -> None:
     rows = toy_rows(12)
     for row in rows[:5]:
@@ -408,28 +429,29 @@ repair_index(sys.argv[1])
 """
 
 
-def test_killed_at_each_step(built: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["toy", "changed"])
+def test_killed_at_each_step(built: Path, tmp_path: Path, name: str) -> None:
     """In between nothing is other than it was: the files that were there, or all of them sound."""
     states = []
-    for steps in range(0, 60, 2):
-        index = copied(built, "changed", tmp_path)
+    for steps in range(0, 60, 3):
+        index = copied(built, name, tmp_path)
         spoiled(index, "postings.1")
-        for name in ("mask.u8", "fusion.safetensors"):
-            damaged(folder_of(index) / name, "flip")
+        for file in ("mask.u8", "fusion.safetensors"):
+            damaged(folder_of(index) / file, "flip")
         before = content(folder_of(index))
         done = run_python(REPAIR, index, steps)
         states.append(content(folder_of(index)) == before)
         assert states[-1] or verify_index(index).problems == []
         repair_index(index)
         assert verify_index(index).problems == []
-        assert hits(index, asked("toy"), 43) == hits(built / "changed", asked("toy"), 43)
+        assert hits(index, asked("toy"), 40) == hits(built / name, asked("toy"), 40)
         shutil.rmtree(index)
         if done.returncode == 0:
             break
         assert done.returncode == -9, done.stderr
     else:
         pytest.fail("there are more steps")
-    assert len(states) > 6 and states == sorted(states, reverse=True)
+    assert len(states) > 4 and states == sorted(states, reverse=True)
 
 
 def test_refusals(index: Path, tmp_path: Path) -> None:
@@ -475,3 +497,25 @@ def test_index_of_before_the_store_kept_them_is_mended(tmp_path: Path) -> None:
         Writer.open(index)
     assert len(repair_index(index).restored) == 3
     assert verify_index(index).problems == []
+
+
+@pytest.mark.parametrize("name", ["toy", "changed"])
+def test_name_of_what_is_current_is_found_again(built: Path, tmp_path: Path, name: str) -> None:
+    index = copied(built, name, tmp_path)
+    before = hits(index, asked("toy"), 40)
+    assert spoiled(index, "meta") == 1
+    for use in (Retriever.open, Writer.open, verify_index):
+        with pytest.raises(CorruptIndexError):
+            use(index)
+    summary = repair_index(index)
+    assert summary.restored == ("the name of what is current, in the store",)
+    assert not summary.changed and not summary.lost
+    assert hits(index, asked("toy"), 40) == before
+    with Writer.open(index, device="cpu") as writer:
+        writer.add([{"id": f"later{n}", "text": f"green {n}"} for n in range(3)])
+        writer.delete(["item-9"])
+    assert verify_index(index, all_items=True).problems == []
+    spoiled(index, "meta")
+    spoiled(index, "derivation")
+    with pytest.raises(CorruptIndexError, match="another folder"):
+        repair_index(index)
