@@ -1,0 +1,102 @@
+"""Children forked from a process that has imported everything and opened nothing.
+
+An LMDB environment must not cross a fork, and an interpreter takes most of a second to start: so
+tests start one such process, and that forks a child for each fault.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+_FORK = multiprocessing.get_context("fork")
+_LONGEST = 60.0
+
+
+class FailedError(Exception):
+    """The child raised; its traceback."""
+
+
+def preload() -> None:
+    """Import what children would each import for themselves; nothing is opened and no thread
+    started."""
+    import faiss
+    import pyroaring  # noqa: F401
+
+    import indexer.tune
+    import tests.toy_encoders  # noqa: F401
+
+    faiss.omp_set_num_threads(1)
+
+
+def result_of(work: Callable[..., Any], *arguments: Any) -> Any:
+    """What a child's work returns.
+
+    Raises:
+        FailedError: it raised.
+    """
+    ours, theirs = _FORK.Pipe(duplex=False)
+    child = _FORK.Process(target=_send, args=(theirs, work, arguments))
+    child.start()
+    theirs.close()
+    try:
+        raised, answer = ours.recv() if ours.poll(_LONGEST) else (True, "it hangs")
+    except EOFError:
+        raised, answer = True, "it died"
+    child.kill() if answer == "it hangs" else None
+    child.join()
+    if raised:
+        raise FailedError(f"{answer} (exit {child.exitcode})")
+    return answer
+
+
+def killed(work: Callable[..., Any], *arguments: Any, after: float | None = None) -> bool:
+    """Run work in a child, killed after so many seconds, if any; whether it was killed, by us or by
+    itself.
+
+    Raises:
+        FailedError: it ended in another way than by its end.
+    """
+    child = _FORK.Process(target=_run, args=(work, arguments))
+    child.start()
+    if after is not None:
+        time.sleep(after)
+        assert child.pid
+        os.kill(child.pid, signal.SIGKILL)
+    child.join(_LONGEST)
+    if child.exitcode not in (0, -signal.SIGKILL):
+        child.kill()
+        raise FailedError(f"exit {child.exitcode}")
+    return child.exitcode != 0
+
+
+def log_to(path: Path) -> Callable[[str], None]:
+    """A log whose lines outlive their process."""
+
+    def say(line: str) -> None:
+        with path.open("a") as file:
+            file.write(line + "\n")
+
+    return say
+
+
+def said(path: Path) -> list[str]:
+    """The lines of a log."""
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def _send(pipe: Any, work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    try:
+        pipe.send((False, work(*arguments)))
+    except BaseException:
+        pipe.send((True, traceback.format_exc()))
+
+
+def _run(work: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    work(*arguments)
