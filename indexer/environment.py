@@ -43,6 +43,10 @@ _SMALLEST_MAP_BYTES = 1 << 26
 # Each costs a transaction about a nanosecond; those in use, five.
 _MAX_DATABASES = 4096
 _MAX_READERS = 1024
+LOCK_FILE = "lock.mdb"
+"""LMDB's own name for its table of readers."""
+# That table: a cache line for each reader, and a few for its head.
+_LOCK_BYTES = 64 * (_MAX_READERS + 16)
 _GROW_WAIT_SECONDS = 2.0
 _HANDLE_TRIES = 100
 
@@ -118,8 +122,11 @@ class Environment:
                 with translated_os_errors(f"store {folder}"):
                     if create:
                         folder.mkdir(parents=True, exist_ok=True)
+                        _remove_unmade(data)
                     if data.exists():
                         check_header(data, _walked)
+                    if _takes_locks(folder):
+                        _reserve(folder / LOCK_FILE)
                 found = cls(folder, key)
                 cls._open[key] = found
             found._references += 1
@@ -136,7 +143,7 @@ class Environment:
 
     def _map(self, size: int) -> Any:
         data = self.folder / "data.mdb"
-        read_only = data.exists() and not os.access(data, os.W_OK)
+        read_only = _is_read_only(data)
         while True:
             try:
                 return lmdb.open(
@@ -145,8 +152,7 @@ class Environment:
                     max_dbs=_MAX_DATABASES,
                     max_readers=_MAX_READERS,
                     readonly=read_only,
-                    # A read-only file system has no place for the lock file, and no writer.
-                    lock=not read_only or os.access(self.folder, os.W_OK),
+                    lock=_takes_locks(self.folder),
                     readahead=False,
                 )
             except lmdb.MemoryError:
@@ -171,6 +177,15 @@ class Environment:
                 expected="room on the disk",
                 got=text,
                 remedy="Free some space and run the same command again; the index is unharmed.",
+            )
+        # LMDB's word for a write that was taken in part, which is how a disk begins to be full.
+        if "Input/output error" in text:
+            return DiskFullError(
+                what,
+                expected="a disk that takes what is written",
+                got=f"a part of it ({text})",
+                remedy="Free some space and run the same command again; the index is unharmed. If "
+                "there is enough, the disk is failing.",
             )
         if "already open in this process" in text and _inherited:
             return _forked(what, os.getppid())
@@ -348,7 +363,10 @@ class Environment:
         """Have the file reach to its last page, even where that is free; see `check_header`."""
         pages, size = self._env.info()["last_pgno"] + 1, self._env.stat()["psize"]
         path = self.folder / "data.mdb"
-        if path.stat().st_size < pages * size:
+        # On a full disk it is left to a later commit: this one is made.
+        with suppress(OSError):
+            if path.stat().st_size >= pages * size:
+                return
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             try:
                 # Never cuts what another process may have appended since.
@@ -392,6 +410,38 @@ class _Guard:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if isinstance(error, lmdb.Error):
             raise self._environment.translate(error) from error
+
+
+def _is_read_only(data: Path) -> bool:
+    return data.exists() and not os.access(data, os.W_OK)
+
+
+def _takes_locks(folder: Path) -> bool:
+    """Whether readers can be seen; a read-only file system has no place for the lock file, and no
+    writer."""
+    return not _is_read_only(folder / "data.mdb") or os.access(folder, os.W_OK)
+
+
+def _remove_unmade(data: Path) -> None:
+    """Remove a file that was not made to the end of its two meta pages: nothing was ever committed
+    to it."""
+    with suppress(FileNotFoundError):
+        if data.stat().st_size < 2 * 4096:
+            data.unlink()
+
+
+def _reserve(lock: Path) -> None:
+    """Have room on the disk for LMDB's table of readers: it is mapped with holes, and to write into
+    one on a full disk kills the process."""
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        status = os.fstat(descriptor)
+        # What is mapped elsewhere keeps its size: LMDB tells by that how many readers there can be.
+        size = status.st_size or _LOCK_BYTES
+        if status.st_blocks * 512 < size:
+            os.posix_fallocate(descriptor, 0, size)
+    finally:
+        os.close(descriptor)
 
 
 def _identity(data: Path) -> tuple[int, int] | None:
