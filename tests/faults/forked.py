@@ -11,7 +11,7 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,21 +39,46 @@ def result_of(work: Callable[..., Any], *arguments: Any) -> Any:
     """What a child's work returns.
 
     Raises:
-        FailedError: it raised.
+        FailedError: it raised, died or hung.
     """
-    ours, theirs = _FORK.Pipe(duplex=False)
-    child = _FORK.Process(target=_send, args=(theirs, work, arguments))
-    child.start()
-    theirs.close()
+    return results_of([(work, arguments)])[0]
+
+
+def results_of(
+    works: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]], timeout: float = _LONGEST
+) -> list[Any]:
+    """What several children return that run side by side.
+
+    Raises:
+        FailedError: one raised, died or hung; all are ended then.
+    """
+    children = []
+    for work, arguments in works:
+        ours, theirs = _FORK.Pipe(duplex=False)
+        child = _FORK.Process(target=_send, args=(theirs, work, arguments))
+        child.start()
+        theirs.close()
+        children.append((ours, child))
+    end, answers = time.monotonic() + timeout, []
     try:
-        raised, answer = ours.recv() if ours.poll(_LONGEST) else (True, "it hangs")
-    except EOFError:
-        raised, answer = True, "it died"
-    child.kill() if answer == "it hangs" else None
-    child.join()
-    if raised:
-        raise FailedError(f"{answer} (exit {child.exitcode})")
-    return answer
+        for ours, child in children:
+            if not ours.poll(max(0.0, end - time.monotonic())):
+                raise FailedError("it hangs")
+            try:
+                raised, answer = ours.recv()
+            except EOFError:
+                child.join()
+                raise FailedError(f"it died (exit {child.exitcode})") from None
+            if raised:
+                raise FailedError(answer)
+            answers.append(answer)
+        return answers
+    finally:
+        for ours, child in children:
+            if len(answers) < len(children):
+                child.kill()
+            child.join()
+            ours.close()
 
 
 def killed(work: Callable[..., Any], *arguments: Any, after: float | None = None) -> bool:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from catalens import Query, Retriever, Writer, rebuild_index, tune_index
 from indexer import IndexLayout, build_index, verify_index
@@ -92,7 +93,7 @@ def _changed(state: State) -> Callable[[Path], None]:
     def prepare(index: Path) -> None:
         build_vectors(index, state)
         with Writer.open(index, device="cpu") as writer:
-            _mix(writer, state, 1)
+            mix(writer, state, 1)
 
     return prepare
 
@@ -105,7 +106,7 @@ def _unswept(index: Path) -> None:
         shutil.copytree(generations / "000001", generations / name)
 
 
-def _mix(writer: Writer, before: State, batch: int) -> State:
+def mix(writer: Any, before: State, batch: int) -> State:
     """Some items added, updated and deleted: what there is then."""
     after = dict(before)
     first = 2_000 + _BATCH * batch
@@ -121,7 +122,7 @@ def _mix(writer: Writer, before: State, batch: int) -> State:
     return {**after, **updated, **added}
 
 
-class _Plan:
+class Plan:
     """Collects states from changes without a writer."""
 
     def add(self, *_: object) -> None: ...
@@ -132,11 +133,11 @@ class _Plan:
 def _mixed(before: State, batches: int) -> tuple[State, ...]:
     states = [before]
     for batch in range(1, batches + 1):
-        states.append(_mix(_Plan(), states[-1], batch))  # type: ignore[arg-type]
+        states.append(mix(Plan(), states[-1], batch))
     return tuple(states)
 
 
-def _writes(change: Callable[[Writer, State, int], State], before: State) -> Callable[..., None]:
+def _writes(change: Callable[[Any, State, int], State], before: State) -> Callable[..., None]:
     def run(index: Path, say: Say) -> None:
         state = before
         with Writer.open(index, device="cpu") as writer:
@@ -149,29 +150,29 @@ def _writes(change: Callable[[Writer, State, int], State], before: State) -> Cal
     return run
 
 
-def _add(writer: Writer, before: State, batch: int) -> State:
+def _add(writer: Any, before: State, batch: int) -> State:
     first = 2_000 + _BATCH * batch
     added = dict.fromkeys(range(first, first + _BATCH), batch)
     writer.add(rows(added))
     return {**before, **added}
 
 
-def _update(writer: Writer, before: State, batch: int) -> State:
+def _update(writer: Any, before: State, batch: int) -> State:
     updated = dict.fromkeys(range(5 * batch, 5 * batch + _BATCH), batch)
     writer.update(rows(updated))
     return {**before, **updated}
 
 
-def _delete(writer: Writer, before: State, batch: int) -> State:
+def _delete(writer: Any, before: State, batch: int) -> State:
     held = sorted(before)
     writer.delete([f"item-{n}" for n in held[::9]])
     return {n: before[n] for n in held if n not in held[::9]}
 
 
-def _states(change: Callable[[Writer, State, int], State]) -> tuple[State, ...]:
+def _states(change: Callable[[Any, State, int], State]) -> tuple[State, ...]:
     states = [OLD]
     for batch in range(1, _BATCHES + 1):
-        states.append(change(_Plan(), states[-1], batch))  # type: ignore[arg-type]
+        states.append(change(Plan(), states[-1], batch))
     return tuple(states)
 
 
@@ -199,7 +200,7 @@ def _commits_and_compacts(index: Path, say: Say) -> None:
     with Retriever.open(index, device="cpu") as shop, Writer.open(index, device="cpu") as writer:
         for batch in range(1, _BATCHES + 1):
             say(f"begin {batch}")
-            state = _mix(writer, state, batch)
+            state = mix(writer, state, batch)
             writer.commit()
             say(f"done {batch}")
             assert shop.refresh()
@@ -225,7 +226,7 @@ STAGES = {
         Stage("add", _old, _writes(_add, OLD), _states(_add)),
         Stage("update", _old, _writes(_update, OLD), _states(_update)),
         Stage("delete", _old, _writes(_delete, OLD), _states(_delete)),
-        Stage("commit", _old, _writes(_mix, OLD), _mixed(OLD, _BATCHES)),
+        Stage("commit", _old, _writes(mix, OLD), _mixed(OLD, _BATCHES)),
         Stage("compact", _changed(OLD), _once(_compacts), (_ONE, _ONE)),
         Stage("fold", _changed(MANY), _once(_compacts), (_ONE_OF_MANY, _ONE_OF_MANY)),
         Stage(

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.processes import ROOT, run_python
+from tests.processes import run_module, run_python
 
 from .mounts import run_mounted
 from .stages import STAGES, build_vectors
@@ -22,21 +21,12 @@ LEVELS = 4 * MORE
 
 
 def filled(folder: Path, how: str) -> subprocess.CompletedProcess[str]:
-    arguments = ["-m", "tests.faults.filler", folder, how, LEVELS, MORE]
-    if how == "disk":
-        folder.mkdir()
-        mount = f'mount -t tmpfs -o size=64m tmpfs "{folder}"'
-        return run_mounted(mount, *arguments, timeout=300 * MORE)
     folder.mkdir()
-    return subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300 * MORE,
-    )
+    module, arguments, timeout = "tests.faults.filler", (folder, how, LEVELS, MORE), 300 * MORE
+    if how == "disk":
+        mount = f'mount -t tmpfs -o size=64m tmpfs "{folder}"'
+        return run_mounted(mount, "-m", module, *arguments, timeout=timeout)
+    return run_module(module, *arguments, timeout=timeout)
 
 
 @pytest.mark.parametrize("how", ["disk", "quota"])

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.processes import ROOT
+from tests.processes import run_module
 
 from .stages import STAGES
 
@@ -25,15 +23,7 @@ POINTS, TIMES = 9 * MORE, 3 * MORE
 def kills(folder: Path, stage: str, again: int = 0) -> list[dict[str, Any]]:
     """What `killer` tells of each kill."""
     arguments = [folder, stage, POINTS, TIMES, again * MORE, MORE]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.faults.killer", *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120 * MORE,
-    )
+    done = run_module("tests.faults.killer", *arguments, timeout=120 * MORE)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
