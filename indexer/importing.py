@@ -114,7 +114,7 @@ def import_index(
 def _new_store(layout: IndexLayout) -> Iterator[Store]:
     """The store of an index that there is not yet; removed when the block fails, unless a build
     that did not finish had left it."""
-    was_there = layout.store_data.is_file()
+    was_there = layout.has_store
     store = Store.create(layout)
     try:
         if store.current() is not None:

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from .durable import translated_os_errors
+
 FORMAT = 1
 """Version of the whole format, as the store and every manifest state it; see FORMAT.md."""
 _GENERATION = re.compile(r"([0-9]{6,})(\.unfinished)?")
@@ -47,6 +49,16 @@ class IndexLayout:
     def store_data(self) -> Path:
         """LMDB's own name for its file; its presence is what makes a folder an index."""
         return self.store / "data.mdb"
+
+    @property
+    def has_store(self) -> bool:
+        """Whether the folder is an index, or was to be one.
+
+        Raises:
+            StoreUnavailableError: it may not be looked into.
+        """
+        with translated_os_errors(f"index {self.root}"):
+            return self.store_data.is_file()
 
     @property
     def generations(self) -> Path:

@@ -18,7 +18,7 @@ def check_output_folder(layout: IndexLayout) -> None:
     root = layout.root
     if root.is_dir():
         others = {p.name for p in root.iterdir()} - {"store", "generations", "writer.lock"}
-        if not layout.store_data.is_file():
+        if not layout.has_store:
             # A build that was stopped before it had a store leaves these folders empty, but for
             # the store's lock.
             named = [f for f in (layout.store, layout.generations) if f.exists()]

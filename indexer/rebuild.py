@@ -94,7 +94,7 @@ def index_layout(path: str | Path) -> IndexLayout:
         NotAnIndexError: there is none.
     """
     layout = IndexLayout(Path(path))
-    if not layout.store_data.is_file():
+    if not layout.has_store:
         raise NotAnIndexError(
             f"index {layout.root}",
             expected="a folder made by `catalens build`",

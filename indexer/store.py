@@ -63,7 +63,7 @@ class Store:
             NotAnIndexError: there is none.
             CorruptIndexError: the file is cut or mangled.
         """
-        if not layout.store_data.is_file():
+        if not layout.has_store:
             raise _not_an_index(layout.root)
         return cls(layout.root, Environment.acquire(layout.store))
 
@@ -74,6 +74,20 @@ class Store:
 
     def close(self) -> None:
         self._environment.release()
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether this process was forked from the one that opened it."""
+        return self._environment.is_inherited
+
+    def check_process(self) -> None:
+        """Refuse a forked child.
+
+        Raises:
+            ForkedStoreError: the parent of this process has it open.
+        """
+        with self._environment.guarded():
+            pass
 
     def snapshot(self) -> Snapshot:
         """The current state, consistent until closed.

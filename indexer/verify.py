@@ -67,6 +67,7 @@ def verify_index(path: str | Path, *, progress: Progress | None = None) -> Verif
     Raises:
         NotAnIndexError: the folder is no index.
         CorruptIndexError: the store itself, or the manifest, cannot be read.
+        StoreUnavailableError: a file may not be read.
     """
     layout, progress = IndexLayout(Path(path)), progress or Silent()
     problems = _page_problems(layout, progress)
@@ -86,7 +87,7 @@ def verify_index(path: str | Path, *, progress: Progress | None = None) -> Verif
 
 
 def _page_problems(layout: IndexLayout, progress: Progress) -> list[str]:
-    if not layout.store_data.is_file():
+    if not layout.has_store:
         return []
     environment = Environment.acquire(layout.store)
     progress.start("check pages", None)

@@ -43,3 +43,19 @@ def run_mounted(
         timeout=timeout,
         **options,
     )
+
+
+def run_bound_by_modes(*command: object) -> subprocess.CompletedProcess[str]:
+    """Run Python as one whom the modes of files bind: as root it gives up root's powers over them
+    and owns what root owns. Skips the test where root cannot."""
+    alone = () if os.geteuid() else ("unshare", "--user")
+    if alone and not can_mount():
+        pytest.skip("root cannot give up its powers here")
+    return subprocess.run(
+        [*alone, sys.executable, *map(str, command)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
