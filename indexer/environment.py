@@ -1,7 +1,7 @@
 """The one module that imports lmdb: environments, transactions, and LMDB's errors made ours.
 
 What LMDB leaves to its user is settled here: a cut or damaged file kills the process that maps
-it, so its header is checked before; bits that flip go unnoticed, so each value carries a checksum
+it, so its header is checked before, and its pages as they are come by (`pages`); bits that flip go unnoticed, so each value carries a checksum
 (`sealing` says what is left); an environment must not cross a fork, nor be opened twice in one
 process, nor outlive its file; a handle must not be closed under a transaction; a map that is full
 is grown and the whole batch tried again.
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakSet
 
 import lmdb
@@ -31,6 +31,7 @@ from .errors import (
     StoreFullError,
     StoreUnavailableError,
 )
+from .pages import Pages
 from .sealing import check_header, decoding
 from .transactions import ReadTransaction as ReadTransaction
 from .transactions import WriteTransaction as WriteTransaction
@@ -82,6 +83,14 @@ def _database_names(transaction: Any) -> list[str]:
         return [key.decode() for key in cursor.iternext(keys=True, values=False)]
 
 
+class _Listed(NamedTuple):
+    """What is known of a snapshot: its databases' handles, and its pages."""
+
+    snapshot: int
+    handles: dict[str, Any]
+    pages: Pages
+
+
 class Environment:
     """One LMDB environment, shared by all who open the same path in this process."""
 
@@ -96,11 +105,12 @@ class Environment:
         self._guard = _Guard(self)
         self._references = 0
         self._handles: dict[str, Any] = {}
-        self._listed: tuple[int, dict[str, Any]] | None = None
+        self._listed: _Listed | None = None
         # Views that were not closed count until they are collected.
         self._views: WeakSet[ReadTransaction] = WeakSet()
         self._lock = threading.RLock()
         self._env = self._map(INITIAL_MAP_BYTES)
+        self._descriptor = os.open(folder / "data.mdb", os.O_RDONLY | os.O_CLOEXEC)
         self._file = _identity(folder / "data.mdb")
         self._alive.add(self)
 
@@ -138,6 +148,7 @@ class Environment:
             self._references -= 1
             if self._references == 0 and not self.is_inherited:
                 self._env.close()
+                os.close(self._descriptor)
                 if self._open.get(self._key) is self:
                     del self._open[self._key]
 
@@ -245,6 +256,7 @@ class Environment:
             CorruptIndexError: pages are damaged.
         """
         with self.guarded(), self._lock:
+            missing: list[str] = []
             for _ in range(_HANDLE_TRIES):
                 transaction = self._begin()
                 try:
@@ -253,7 +265,9 @@ class Environment:
                     transaction.abort()
                     raise
                 if self._listed is not None:
-                    view = ReadTransaction(self, transaction, self._listed[1])
+                    view = ReadTransaction(
+                        self, transaction, self._listed.handles, self._listed.pages
+                    )
                     self._views.add(view)
                     return view
                 # A transaction cannot use handles that are younger than itself: open those
@@ -273,13 +287,17 @@ class Environment:
         """Set `_listed` to the databases of the transaction's snapshot, or to None and return the
         names whose handles are missing. The list of one snapshot never changes."""
         snapshot = transaction.id()
-        if self._listed is None or self._listed[0] != snapshot:
+        if self._listed is None or self._listed.snapshot != snapshot:
             self._listed = None
+            pages = Pages.of(str(self.folder), self._descriptor, snapshot)
+            if pages is None:
+                return []  # two commits have come in between
             names = _database_names(transaction)
             missing = [name for name in names if name not in self._handles]
             if missing:
                 return missing
-            self._listed = snapshot, {name: self._handles[name] for name in names}
+            handles = {name: self._handles[name] for name in names}
+            self._listed = _Listed(snapshot, handles, pages)
         return []
 
     def clear_dead_readers(self) -> None:
@@ -295,7 +313,7 @@ class Environment:
         """
         with self.guarded(), self._lock:
             # Pages that a view may see are not written again: the walk needs them to hold still.
-            view = ReadTransaction(self, self._begin(), {})
+            view = ReadTransaction(self, self._begin(), {}, None)
             self._views.add(view)
         path = self.folder / "data.mdb"
         with view, translated_os_errors(f"store {path}"):

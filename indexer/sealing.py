@@ -1,10 +1,9 @@
 """How damage of the store shows, without LMDB's help: checksums of values, the file's header.
 
 LMDB trusts its file. A value that is not what was written is found by its checksum, when it is
-read. Page headers, and the pages that point to other pages, carry none: the two meta pages are
-checked here at each opening, the rest only by `verify` (`Environment.page_problems`, about
-100 MB a second). A bit that flips in one of those other headers, in a file that `verify` has
-not seen since, can still end a reader's process with a bus error, or hide keys from it.
+read. The two meta pages are checked here at each opening, the pages that lead to a value when a
+view first comes by them (`pages`). A writer's transactions trust the pages that they change:
+`verify` looks at all of them (`Environment.page_problems`, about 100 MB a second).
 """
 
 from __future__ import annotations
@@ -40,7 +39,9 @@ _PAGE_SIZE_OFFSET = 16 + 24
 _READS = 3
 
 
-class _Tree(NamedTuple):
+class Tree(NamedTuple):
+    """One of LMDB's trees, as a meta page or the main tree tells of it."""
+
     page_size: int
     flags: int
     depth: int
@@ -49,6 +50,11 @@ class _Tree(NamedTuple):
     overflow_pages: int
     entries: int
     root: int
+
+    @classmethod
+    def read(cls, data: bytes) -> Tree:
+        """That of its 48 bytes."""
+        return cls(*_TREE.unpack(data))
 
     def is_sound(self, flags: int, last_page: int) -> bool:
         if self.flags != flags:
@@ -64,7 +70,9 @@ class _Tree(NamedTuple):
         )
 
 
-class _Meta(NamedTuple):
+class Meta(NamedTuple):
+    """A meta page: the trees of one transaction."""
+
     number: int
     page_flags: int
     magic: int
@@ -76,8 +84,20 @@ class _Meta(NamedTuple):
     last_page: int
     transaction: int
 
+    @classmethod
+    def read(cls, descriptor: int) -> list[Meta]:
+        """Both, of a file that was checked; each as some transaction wrote it."""
+        (page_size,) = struct.unpack("<I", os.pread(descriptor, 4, _PAGE_SIZE_OFFSET))
+        read, before = b"", None
+        while read != before:  # another process may be writing one
+            read, before = (
+                b"".join(os.pread(descriptor, _META.size, at) for at in (0, page_size)),
+                read,
+            )
+        return [cls(*_META.unpack_from(read, at)) for at in (0, _META.size)]
+
     def is_sound(self, number: int, page_size: int) -> bool:
-        free, main = (_Tree(*_TREE.unpack(tree)) for tree in (self.free, self.main))
+        free, main = Tree.read(self.free), Tree.read(self.main)
         return (
             (self.number, self.page_flags, self.address) == (number, _META_FLAG, 0)
             and self.version == _DATA_VERSION
@@ -130,7 +150,7 @@ def _flaw(path: Path, walk: Callable[[Path], Sequence[str]]) -> CorruptIndexErro
         size = file.seek(0, os.SEEK_END)
     if len(second) < _META.size:
         return _cut(path, page_size * 2, size)
-    metas = [_Meta(*_META.unpack_from(page)) for page in (first, second)]
+    metas = [Meta(*_META.unpack_from(page)) for page in (first, second)]
     if any(meta.magic != _META_MAGIC for meta in metas):
         return _foreign(path)
     if abs(metas[0].transaction - metas[1].transaction) > 1 or not all(
