@@ -32,9 +32,7 @@ def open_latest(layout: IndexLayout, opener: Callable[[Snapshot], T]) -> tuple[S
         return _open_latest(layout, opener)
 
 
-def _open_latest(
-    layout: IndexLayout, opener: Callable[[Snapshot], T]
-) -> tuple[Store, Snapshot, T]:
+def _open_latest(layout: IndexLayout, opener: Callable[[Snapshot], T]) -> tuple[Store, Snapshot, T]:
     store = Store.open(layout)
     try:
         for attempt in range(_TRIES):

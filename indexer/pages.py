@@ -155,9 +155,7 @@ class Pages:
             self._damaged(page, "different pages of the file", str(children))
         return _Branch(owner, keys, tuple(children))
 
-    def _read_leaf(
-        self, page: int, owner: int, low: bytes, high: bytes | None, tree: Tree
-    ) -> int:
+    def _read_leaf(self, page: int, owner: int, low: bytes, high: bytes | None, tree: Tree) -> int:
         data, pointers = self._opened(page, _LEAF)
         kind = _DATABASE if tree is self._main.tree else 0
         keys, used = [], 0

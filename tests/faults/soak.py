@@ -19,7 +19,7 @@ import numpy as np
 from catalens import Query, Retriever, Writer, rebuild_index
 from indexer import IndexLayout, build_index, verify_index
 
-from .forked import log_to, preload, results_of, result_of, said
+from .forked import log_to, preload, result_of, results_of, said
 from .stages import MANY, Plan, mix
 from .stock import D, State, check, row, rows, state_of
 
@@ -48,9 +48,7 @@ class Known:
 
 def build(index: Path) -> None:
     """Batch 0."""
-    build_index(
-        [*rows(MANY), *labelled(0)], index, vector="v", device="cpu", profile="fast"
-    )
+    build_index([*rows(MANY), *labelled(0)], index, vector="v", device="cpu", profile="fast")
 
 
 def write(index: Path, log: Path, end: float) -> dict[str, int]:

@@ -96,7 +96,9 @@ def everything(folder: Path) -> dict[str, dict[bytes, bytes | None]] | str:
         try:
             with env.view() as view:
                 found = {f"scan {name}": dict(view.scan(name)) for name in keys}
-                found |= {f"get {name}": {k: view.get(name, k) for k in keys[name]} for name in keys}
+                found |= {
+                    f"get {name}": {k: view.get(name, k) for k in keys[name]} for name in keys
+                }
                 found["names"] = dict.fromkeys(map(str.encode, view.databases()))
                 found["counts"] = {name.encode(): b"%d" % view.count(name) for name in keys}
                 return found
@@ -120,6 +122,7 @@ def in_child(folder: Path) -> str:
 SOUND: object = None
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_no_flipped_bit_crashes_or_lies(store: Path) -> None:
     """Headers, pointers and the heads of nodes, where LMDB trusts."""
     global SOUND
@@ -129,8 +132,10 @@ def test_no_flipped_bit_crashes_or_lies(store: Path) -> None:
     pages, rng = data.stat().st_size // 4096, random.Random(4)
     bad = []
     seen = {"found": 0, "same": 0}
-    for _ in range(300):
-        place = rng.randrange(2, pages) * 4096 + rng.choice([rng.randrange(64), rng.randrange(4096)])
+    for _ in range(150):
+        place = rng.randrange(2, pages) * 4096 + rng.choice(
+            [rng.randrange(64), rng.randrange(4096)]
+        )
         bit = rng.randrange(8)
         flip(data, place, bit)
         told = in_child(store)
@@ -139,7 +144,7 @@ def test_no_flipped_bit_crashes_or_lies(store: Path) -> None:
             bad.append((place // 4096, place % 4096, bit, told))
         seen[told] = seen.get(told, 0) + 1
     assert bad == []
-    assert seen["found"] > 50 and seen["same"] > 10
+    assert seen["found"] > 25 and seen["same"] > 10
 
 
 def flip(file: Path, place: int, bit: int) -> None:
