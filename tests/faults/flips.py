@@ -2,11 +2,12 @@
 
     python -m tests.faults.flips INDEX FILE FLIPS CUTS VERIFIED SEED
 
-Places are drawn from all of the file, a quarter of them from the first 64 bytes of its pages, where
-LMDB keeps what it trusts, and a quarter from the page that names the databases, which no checksum
-covers. `verify` is asked of every VERIFIED-th. Prints a line of JSON for each: the
-place, what `verify` sees and what a reader sees: `found` where an error of ours says so, `same` where all is as it was, `wrong` where it
-is not and nobody says so, and `died` where the process did.
+Places are drawn from all of the file; of a store, a quarter of them from the first 64 bytes of its
+pages, where LMDB keeps what it trusts, and a quarter from the page that names the databases, which
+no checksum covers. `verify` is asked of every VERIFIED-th. Prints a line of JSON for each: the
+place, what `verify` sees and what a reader sees: `found` where an error of ours says so, `same`
+where all is as it was, `wrong` where it is not and nobody says so; and where the process died, that
+and why.
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ def main() -> None:
         place = int(rng.integers(size))
         if number % 4 == 3 and file.name == "data.mdb":
             place = names + int(rng.integers(_PAGE))
-        elif number % 2 and size > 2 * _PAGE:
+        elif number % 4 == 1 and size > 2 * _PAGE:
             place = place // _PAGE * _PAGE + int(rng.integers(64))
         places.append((place, int(rng.integers(8))))
     places += [(0, None), (size - 1, None)]

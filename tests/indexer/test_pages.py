@@ -1,4 +1,4 @@
-"""Pages of the store, checked as views come by them: sound ones always pass, flipped ones do not."""
+"""Pages of the store, checked as views come by them: sound ones pass, flipped ones do not."""
 
 from __future__ import annotations
 
