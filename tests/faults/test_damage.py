@@ -80,12 +80,12 @@ def test_every_flip_and_cut_of_a_derived_file_is_found(changed: Path, name: str)
 
 def test_no_flip_of_the_store_crashes_or_lies(changed: Path) -> None:
     """Free space and old pages are there too, where a flip changes nothing."""
-    found = told(changed, changed / "store" / "data.mdb", count=250, cuts=8, verified=1)
-    seen = {(one["by_verify"], one["by_reader"]) for one in found}
+    found = told(changed, changed / "store" / "data.mdb", count=220, cuts=8, verified=2)
     # What readers do not come by, `verify` does: pages that are free, inputs, embeddings of none.
     allowed = {("found", "found"), ("found", "same"), ("same", "same")}
-    assert [one for one in found if (one["by_verify"], one["by_reader"]) not in allowed] == []
-    assert allowed == seen
+    seen = {(one["by_verify"], one["by_reader"]) for one in found if "by_verify" in one}
+    assert [one for one in found if one.get("by_reader") not in ("found", "same")] == []
+    assert seen == allowed, [one for one in found if "wrong" in one.values()]
 
 
 @pytest.mark.parametrize("name", DERIVED)
