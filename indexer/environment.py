@@ -1,10 +1,11 @@
 """The one module that imports lmdb: environments, transactions, and LMDB's errors made ours.
 
 What LMDB leaves to its user is settled here: a cut or damaged file kills the process that maps
-it, so its header is checked before, and its pages as they are come by (`pages`); bits that flip go unnoticed, so each value carries a checksum
-(`sealing` says what is left); an environment must not cross a fork, nor be opened twice in one
-process, nor outlive its file; a handle must not be closed under a transaction; a map that is full
-is grown and the whole batch tried again.
+it, so its header is checked before, and its pages as they are come by (`pages`); bits that flip go
+unnoticed, so each value carries a checksum (`sealing`); a full disk under a file that is mapped
+with holes kills as well; an environment must not cross a fork, nor be opened twice in one process,
+nor outlive its file; a handle must not be closed under a transaction; a map that is full is grown
+and the whole batch tried again.
 """
 
 from __future__ import annotations
@@ -450,7 +451,8 @@ def _remove_unmade(data: Path) -> None:
 
 def _reserve(lock: Path) -> None:
     """Have room on the disk for LMDB's table of readers: it is mapped with holes, and to write into
-    one on a full disk kills the process."""
+    one on a full disk kills the process. To be called before LMDB opens the file: to close it, by
+    any descriptor, would end LMDB's own locks on it."""
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         status = os.fstat(descriptor)

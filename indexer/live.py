@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import CorruptIndexError
 from .faiss_index import FaissIndex
 from .generation import Generation
 from .plan import Plan
@@ -58,6 +59,13 @@ class Live:
         """Whether the item of each position lives, bool (n + f,)."""
         self.alive[dead] = False
         self._living: Chosen | None = None
+        if len(self) != snapshot.count():
+            raise CorruptIndexError(
+                "index",
+                expected=f"{snapshot.count():,} items, as the store has records",
+                got=f"{len(self):,} in the generation and beside it",
+                remedy="Run `catalens verify`; restore it from a backup, or build it again.",
+            )
 
     def __len__(self) -> int:
         """Number of items that live."""

@@ -12,7 +12,6 @@ from pathlib import Path
 from .durable import translated_os_errors
 from .errors import IndexLockedError
 
-
 # Descriptors that carry locks. A forked child would keep its parent's locks beyond the parent's
 # death: it lets go of its copies at once, which leaves the parent's as they are.
 _carriers: dict[object, int] = {}

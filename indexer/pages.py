@@ -1,14 +1,14 @@
 """Pages of LMDB's trees, checked before LMDB follows them.
 
-LMDB trusts its pages: a bit that flips in a header, a pointer or a key can end a reader's process, or
-hide keys from it. Values carry checksums; here is what they hang on. A view checks each page that
-leads to a key when it first comes by: that the page is what it says, that its nodes fill it and lie
-in order, and within the keys that its parent gives it, and that it has no other parent. A page takes
-about 15 microseconds, a key in pages that are known about 2, so that to open a store of any size
-reads no more of it than its root.
+LMDB trusts its pages: a bit that flips in a header, a pointer or a key can end a reader's process,
+or hide keys from it. Values carry checksums; here is what they hang on. A view checks each page
+that leads to a key when it first comes by: that the page is what it says, that its nodes fill it
+and lie in order, and within the keys that its parent gives it, and that it has no other parent. A
+page takes about 15 microseconds, a key in pages that are known about 2, and to open a store of any
+size reads no more of it than its root.
 
-What this cannot see, since it is right in itself, is a pointer that has become that to an older copy
-of the same page; `verify` walks all pages and finds it.
+What this cannot see, since it is right in itself, is a pointer that has become that to an older
+copy of the same page; `verify` walks all pages and finds it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import struct
 from bisect import bisect_left, bisect_right
+from itertools import pairwise
 from mmap import mmap
 from typing import NamedTuple, NoReturn
 
@@ -48,7 +49,7 @@ class _Branch(NamedTuple):
 
 
 class Pages:
-    """The pages of one snapshot, which nobody writes to while it is the latest, or a view has it."""
+    """The pages of one snapshot: nobody writes to them while it is the latest, or a view has it."""
 
     def __init__(self, path: str, descriptor: int, meta: Meta) -> None:
         self._path = path
@@ -92,7 +93,7 @@ class Pages:
         self._descend(self._roots[database], _GREATEST)
 
     def check_range(self, database: str, low: bytes, high: bytes | None, count: int) -> None:
-        """Check the pages of so many keys from `low` on, up to that of `high`, and the page before."""
+        """Check the pages of so many keys from `low` on, up to that of `high`, and that before."""
         root = self._roots[database]
         start, _, _ = self._descend(root, low)
         if start:
@@ -197,7 +198,7 @@ class Pages:
             self._damaged(page, f"nodes of {room} bytes", str(used))
 
     def _in_order(self, page: int, keys: list[bytes], low: bytes, high: bytes | None) -> None:
-        ascend = all(one < other for one, other in zip(keys, keys[1:], strict=False))
+        ascend = all(one < other for one, other in pairwise(keys))
         if not ascend or (keys and (keys[0] < low or (high is not None and keys[-1] >= high))):
             self._damaged(page, "keys in order, as its parent has them", "others")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -25,6 +26,19 @@ EMBEDDINGS = "embeddings"
 DERIVATION = "derivation"
 STATES = "states"
 FITS = "fits"
+_WHOLE = (META, EMBEDDINGS, DERIVATION, STATES, FITS)
+_OF_EDITIONS = (
+    "ids",
+    "records",
+    "inputs",
+    "postings",
+    "fields",
+    "rejects",
+    "lost",
+    "fresh",
+    "tombstones",
+)
+_NAME = re.compile(rf"{'|'.join(_WHOLE)}|(?P<what>{'|'.join(_OF_EDITIONS)})\.(?P<edition>\d+)")
 FINGERPRINT_BYTES = 16
 """Length of the part of an embedding's key that names its encoder."""
 _ROW = struct.Struct(">I")
@@ -315,6 +329,28 @@ def read_current(view: ReadTransaction) -> Current | None:
             remedy="Upgrade Catalens to the version that wrote it, or build it again.",
         )
     return current
+
+
+def check_names(view: ReadTransaction) -> None:
+    """Compare the names of the databases, which have no checksum, with those that there can be: one
+    that is not found by its name counts as empty.
+
+    Raises:
+        CorruptIndexError: a name that is none, or a part of an edition without its records.
+    """
+    names = view.databases()
+    for name in names:
+        found = _NAME.fullmatch(name)
+        records = f"records.{found['edition']}" if found and found["what"] else name
+        # Rejects may be all that there is yet of an edition.
+        alone = records not in names and not name.startswith("rejects") and view.count(name)
+        if not found or alone:
+            raise CorruptIndexError(
+                "store",
+                expected="databases by the names of the format, and records beside what is of them",
+                got=repr(name),
+                remedy="Restore the index from a backup, or build it again from the catalog.",
+            )
 
 
 def _lost(database: str, row: int) -> CorruptIndexError:

@@ -36,6 +36,7 @@ from .snapshot import (
     Inputs,
     Record,
     Snapshot,
+    check_names,
     read_current,
     row_key,
     row_of_key,
@@ -104,6 +105,7 @@ class Store:
         view = self._environment.view()
         try:
             current = read_current(view)
+            check_names(view)
             if current is None:
                 raise _not_an_index(self._root)
             return Snapshot(view, current)

@@ -131,6 +131,8 @@ class ReadTransaction:
     ) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
         found: list[tuple[bytes, bytes]] = []
         with self._transaction.cursor(db=handle) as cursor:
+            if start and self._pages is not None:
+                self._check_before(cursor, database, start)
             if not (cursor.set_range(start) if start else cursor.first()):
                 return found, None
             for key, value in cursor.iternext(keys=True, values=True):

@@ -29,7 +29,6 @@ def preload() -> None:
     import faiss
     import pyroaring  # noqa: F401
 
-    import indexer.tune
     import tests.toy_encoders  # noqa: F401
 
     faiss.omp_set_num_threads(1)

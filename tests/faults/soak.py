@@ -19,7 +19,7 @@ import numpy as np
 from catalens import Query, Retriever, Writer, rebuild_index
 from indexer import IndexLayout, build_index, verify_index
 
-from .forked import log_to, preload, results_of, result_of, said
+from .forked import log_to, preload, result_of, results_of, said
 from .stages import MANY, Plan, mix
 from .stock import D, State, check, row, rows, state_of
 
