@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .harness import Result
 
-BENCHMARKS = ("recall", "filters", "overhead", "encoding", "opening", "fusion", "scale")
+BENCHMARKS = ("recall", "filters", "overhead", "encoding", "opening", "fusion", "scale", "writing")
 """In the order they run and are shown."""
 
 
