@@ -82,7 +82,7 @@ class Recorded:
             self.puts.append((database, key, seal(key, value)))
             put(self_, database, key, value)
 
-        WriteTransaction.put = recording  # type: ignore[method-assign]
+        WriteTransaction.put = recording  # type: ignore[method-assign,assignment]
         return self
 
     def __exit__(self, *_: object) -> None:
