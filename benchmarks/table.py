@@ -7,7 +7,17 @@ from pathlib import Path
 
 from .harness import Result
 
-BENCHMARKS = ("recall", "filters", "overhead", "encoding", "opening", "fusion", "kinds", "scale")
+BENCHMARKS = (
+    "recall",
+    "filters",
+    "overhead",
+    "encoding",
+    "opening",
+    "fusion",
+    "kinds",
+    "scale",
+    "writing",
+)
 """In the order they run and are shown."""
 
 
