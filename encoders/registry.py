@@ -23,7 +23,7 @@ from .fitting import FitTask, FittedEncoder, State
 from .limits import DEFAULT_LIMITS, Limits
 from .spec import EncoderSpec
 
-_KINDS: dict[str, str] = {
+_KINDS: dict[str, str | type] = {
     "bow": "encoders.bag_of_words:BowEncoder",
     "clap": "encoders.clap:ClapEncoder",
     "efficientnet-lite": "encoders.efficientnet:EfficientNetLiteEncoder",
@@ -38,23 +38,23 @@ _KINDS: dict[str, str] = {
 }
 
 
-def register(kind: str, target: str) -> None:
+def register(kind: str, target: str | type[Encoder]) -> None:
     """Add a kind of your own, or replace one.
 
     Args:
         kind: the name presets use.
-        target: "module:Class". The class derives from `Encoder`, names a pydantic model in
-            `options_model`, and is called with (options, device, limits), and the state where
-            it derives from `FittedEncoder`.
+        target: a class, or "module:Class", which is imported when the kind is first used. It
+            derives from `Encoder`, names a pydantic model in `options_model`, and is called with
+            (options, device, limits), and the state where it derives from `FittedEncoder`.
 
     Raises:
-        InvalidPresetError: `target` is not "module:Class".
+        InvalidPresetError: `target` is neither.
     """
-    module, _, name = target.partition(":")
-    if not (module and name.isidentifier() and kind):
+    module, _, name = target.partition(":") if isinstance(target, str) else ("", "", "")
+    if not kind or not (isinstance(target, type) or (module and name.isidentifier())):
         raise InvalidPresetError(
             f"encoder kind {kind!r}",
-            expected="a kind and a target of the form 'module:Class'",
+            expected="a kind, and a class or a target of the form 'module:Class'",
             got=repr(target),
             remedy="Write for example register('mine', 'my_package.encoders:Mine').",
         )
@@ -168,16 +168,7 @@ def _class_of(kind: str) -> Any:
             remedy="Correct the preset, or add the kind with encoders.register.",
         )
     target = _KINDS[kind]
-    module, _, name = target.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ModelLoadError(
-            f"encoder kind {kind!r}",
-            expected=f"{target} to import",
-            got=f"{type(error).__name__}: {error}",
-            remedy="Install what it needs, or correct what was registered.",
-        ) from error
+    found = _imported(kind, target) if isinstance(target, str) else target
     if not (isinstance(found, type) and issubclass(found, Encoder)):
         raise InvalidPresetError(
             f"encoder kind {kind!r}",
@@ -186,6 +177,19 @@ def _class_of(kind: str) -> Any:
             remedy="Correct what was registered.",
         )
     return found
+
+
+def _imported(kind: str, target: str) -> Any:
+    module, _, name = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ModelLoadError(
+            f"encoder kind {kind!r}",
+            expected=f"{target} to import",
+            got=f"{type(error).__name__}: {error}",
+            remedy="Install what it needs, or correct what was registered.",
+        ) from error
 
 
 def _options_of(encoder_class: Any, spec: EncoderSpec) -> BaseModel:

@@ -86,7 +86,7 @@ def test_pool_shares_by_spec() -> None:
 
 
 def test_shipped_presets_load_and_their_kinds_exist() -> None:
-    assert known_presets() == ["clip", "local", "spoken"]
+    assert known_presets() == ["clip", "local", "local-multilingual", "spoken"]
     for name in known_presets():
         preset = load_preset(name)
         assert preset.name == name
@@ -117,7 +117,7 @@ def test_preset_from_file_and_dict(tmp_path: Path) -> None:
 
 
 def test_presets_that_do_not_read(tmp_path: Path) -> None:
-    with pytest.raises(UnknownPresetError, match="clip, local, spoken"):
+    with pytest.raises(UnknownPresetError, match="clip, local, local-multilingual, spoken"):
         load_preset("locla")
     for content in (b"{", b"\xff\xfe", b"[" * 100_000, b"[]", b'{"name": "x", "spaces": []}'):
         file = tmp_path / "bad.json"
