@@ -12,7 +12,7 @@ MAKEFLAGS += --no-print-directory
 
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS := cpu,clip,test,dev
+EXTRAS := cpu,clip,words,multilingual,test,dev
 SIZE := about 4 minutes and 7 GB
 # faiss-cpu and faiss-gpu are the same module: each needs an environment of its own.
 VENV_GPU ?= .venv-gpu
@@ -90,7 +90,7 @@ test: check
 
 # The rooms that ask FAISS. With a GPU, the tests that need one run too.
 test-faiss-gpu:
-	@$(MAKE) install VENV="$(VENV_GPU)" EXTRAS=gpu,test SIZE='about 4 minutes and 8 GB'
+	@$(MAKE) install VENV="$(VENV_GPU)" EXTRAS=gpu,words,test SIZE='about 4 minutes and 8 GB'
 	@echo '== pytest';        "$(VENV_GPU)/bin/python" -m pytest tests/indexer tests/retriever
 
 bench: install
