@@ -97,7 +97,9 @@ app.add_typer(learn)
 def build(
     catalog: Catalog,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="INDEX", help="Folder to build.")],
-    preset: Annotated[str, typer.Option(help="local, spoken, clip, or a JSON file.")] = "local",
+    preset: Annotated[
+        str, typer.Option(help="local, local-multilingual, spoken, clip, or a file.")
+    ] = "local",
     id: Annotated[str, typer.Option(help="Column of the item's id.")] = "id",
     text: TextColumns = None,
     image: ImageColumns = None,

@@ -164,8 +164,9 @@ class Fits:
         return self._pool.get(spec, self.state(Wanted(spec, modality)))
 
     def sweep(self, named: Collection[str]) -> None:
-        """Drop states that neither these fingerprints nor a fit name."""
+        """Drop states that neither these fingerprints nor a fit name, and old checkpoints."""
         self._store.sweep_states(named)
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _sample_size(wanted: Wanted) -> int:

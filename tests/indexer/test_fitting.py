@@ -123,8 +123,11 @@ def test_a_build_that_failed_leaves_its_fit_to_the_next(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="row 61"):
         build(out, bad, strict=True)
     assert ToyFitted.fits == [60]
+    # As a process that was killed in the middle of another fit leaves it.
+    (out / "fitting" / "0123").mkdir(parents=True)
     build(out, ROWS)
     assert ToyFitted.fits == [60]
+    assert not (out / "fitting").exists()
 
 
 def test_what_can_be_read_once_is_sampled_from_its_start(tmp_path: Path) -> None:
