@@ -224,6 +224,7 @@ _DRAWERS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Figure]]] = {
     "encoding": _encoding,
     "opening": _opening,
     "fusion": _fusion,
+    "kinds": lambda figures: {},  # tables say it
     "scale": _scale,
     "peers": peers_pictures,
     "writing": lambda figures: {},
