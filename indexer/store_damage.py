@@ -24,6 +24,8 @@ from .sealing import decoding
 from .snapshot import (
     DERIVATION,
     EMBEDDINGS,
+    FITS,
+    STATES,
     Current,
     Inputs,
     Snapshot,
@@ -131,6 +133,11 @@ class StoreDamage:
             yield (
                 f"embeddings of {_listed(self.lacking)} are damaged or missing; give the rows of "
                 "these items to `catalens update`, or build again: no more than these is encoded"
+            )
+        if STATES in self.keys or FITS in self.keys:
+            yield (
+                "what encoders learned from the catalog is damaged; build the index again: they "
+                "are fitted anew then, and what they encode is encoded again"
             )
         if self.keys.get("rejects"):
             yield (

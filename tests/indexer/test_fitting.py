@@ -20,6 +20,7 @@ from indexer import (
     export_index,
     import_index,
     rebuild_index,
+    repair_index,
     verify_index,
 )
 from indexer.items import Input, Item
@@ -195,6 +196,19 @@ def test_damage_to_what_was_learned_shows_and_a_build_mends_it(tmp_path: Path) -
     assert ToyFitted.fits == [60, 60]
     assert fingerprint(out) == known
     assert verify_index(out).problems == []
+
+
+def test_repair_says_that_what_was_learned_is_lost(tmp_path: Path) -> None:
+    out = tmp_path / "i"
+    build(out, ROWS)
+    known = bytes.fromhex(fingerprint(out))
+    store = Store.open(IndexLayout(out))
+    # Past the checksum that the store would write.
+    store.write(lambda t: t._transaction.put(known, b"flipped", db=t._handle("states")))
+    store.close()
+    assert any("encoders learned" in lost for lost in repair_index(out).lost)
+    build(out, ROWS)
+    assert repair_index(out).lost == ()
 
 
 def test_a_sample_is_the_same_in_any_order_and_bounded(tmp_path: Path) -> None:
