@@ -15,7 +15,18 @@ from indexer import (
     learn_fusion,
     rebuild_index,
 )
-from retriever import Hit, Query, Retriever, SpaceMatch
+from retriever import (
+    HeadMatch,
+    HeadOptions,
+    Hit,
+    Query,
+    Retriever,
+    SpaceMatch,
+    evaluate_index,
+    learn_head,
+    read_topics,
+    sweep_index,
+)
 
 from .tuning import tune_index
 
@@ -24,6 +35,8 @@ __all__ = [
     "CatalensError",
     "CommitSummary",
     "CompactSummary",
+    "HeadMatch",
+    "HeadOptions",
     "Hit",
     "Limits",
     "Progress",
@@ -32,10 +45,14 @@ __all__ = [
     "SpaceMatch",
     "Writer",
     "build_index",
+    "evaluate_index",
     "export_index",
     "import_index",
     "learn_alignment",
     "learn_fusion",
+    "learn_head",
+    "read_topics",
     "rebuild_index",
+    "sweep_index",
     "tune_index",
 ]

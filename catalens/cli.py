@@ -1,5 +1,5 @@
 """The command line: `catalens build | add | update | delete | retry | compact | export | import |
-rebuild | learn | tune | query | inspect | verify`."""
+rebuild | learn | tune | eval | sweep | query | inspect | verify`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from encoders.errors import CatalensError
 from indexer import BuildSummary, build_index, verify_index
 from retriever import Query, Retriever
 
+from .cli_eval import evaluate, sweep
+from .cli_head import head
 from .cli_learn import learn, rebuild
 from .cli_transfer import export, import_
 from .cli_tune import tune
@@ -86,6 +88,9 @@ app.command()(export)
 app.command("import")(import_)
 app.command()(rebuild)
 app.command()(tune)
+app.command("eval")(evaluate)
+app.command()(sweep)
+learn.command()(head)
 app.add_typer(learn)
 
 
@@ -164,6 +169,9 @@ def query(
     recall: Annotated[
         float | None, typer.Option(help="Part of the true best to find, such as 0.95.")
     ] = None,
+    no_head: Annotated[
+        bool, typer.Option("--no-head", help="Leave the order to the fused score.")
+    ] = False,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -178,7 +186,7 @@ def query(
         missing=missing,
     )
     with Retriever.open(index, device=device) as retriever:
-        hits = retriever.search(asked, k, where=where, recall=recall)
+        hits = retriever.search(asked, k, where=where, recall=recall, head=not no_head)
     if json:
         for rank, hit in enumerate(hits, start=1):
             print_json(hit_json(rank, hit))

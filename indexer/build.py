@@ -293,7 +293,7 @@ class _Build:
             index=derived.index.factory,
             seconds=monotonic() - self._started,
             rejects=rejects,
-            notes=tuple(notes),
+            notes=(*notes, *derived.notes),
         )
 
     def _catalog_entry(self) -> CatalogEntry:

@@ -23,6 +23,7 @@ from .manifest import FileEntry, IndexEntry, SpaceEntry
 from .missing import IMPUTED, PRESENT, renormalise_needs
 from .plan import Plan
 from .progress import Progress
+from .ranking import DROPPED, basis_of, ranking_files
 from .recipe import Recipe, space_entry
 from .row_codecs import Int8
 from .rows import Rows, RowWriter
@@ -46,6 +47,8 @@ class Derived:
     index: IndexEntry
     files: dict[str, FileEntry]
     items: int
+    notes: tuple[str, ...] = ()
+    """What could not be kept, for people to read."""
 
 
 class Deriver:
@@ -82,6 +85,7 @@ class Deriver:
         files[folder.FUSION] = entry_of(write_file(folder.path(folder.FUSION), dump_fusion(fusion)))
         heads = dump_heads({space.name: space.heads for space in self._recipe.spaces})
         files[folder.HEADS] = entry_of(write_file(folder.path(folder.HEADS), heads))
+        notes = self._keep_ranking(folder, files)
         rows = Rows(folder.path(folder.ROWS), folder.path(folder.ROW_CHECKSUMS), fusion.dimension)
         plan, index = self._build_index(self._plan(fusion, gpu=gpu), rows, gpu=gpu)
         files[folder.INDEX] = entry_of(write_file(folder.path(folder.INDEX), index.serialize()))
@@ -97,7 +101,21 @@ class Deriver:
         self._progress.finish()
         sync_folder(folder.root)
         spaces = space_entries(self._recipe, fusion, states)
-        return Derived(self._recipe, spaces, fusion.dimension, entry, files, self._n)
+        return Derived(self._recipe, spaces, fusion.dimension, entry, files, self._n, notes)
+
+    def _keep_ranking(
+        self, folder: GenerationLayout, files: dict[str, FileEntry]
+    ) -> tuple[str, ...]:
+        """Write the re-ranking heads where they still fit; else say that they were dropped."""
+        ranking = self._recipe.ranking
+        if ranking is None:
+            return ()
+        if ranking.basis != basis_of(self._recipe):
+            self._recipe = replace(self._recipe, ranking=None)
+            return (DROPPED,)
+        for name, data in ranking_files(folder, ranking).items():
+            files[name] = entry_of(write_file(folder.path(name), data))
+        return ()
 
     def _fit(self) -> Fusion:
         recipe = self._recipe

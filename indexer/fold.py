@@ -89,7 +89,8 @@ class Folding:
         files[folder.INDEX] = entry_of(
             write_file(folder.path(folder.INDEX), self._index.serialize())
         )
-        for name in (folder.FUSION, folder.HEADS):
+        kept = (folder.FUSION, folder.HEADS, folder.RANKING, folder.RANKING_WEIGHTS)
+        for name in self._manifest.files.keys() & kept:
             link_file(generation.layout.path(name), folder.path(name))
             files[name] = self._manifest.files[name]
         progress.start("measure recall", 1)

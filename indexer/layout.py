@@ -28,6 +28,8 @@ class GenerationLayout:
     MASK = "mask.u8"
     FUSION = "fusion.safetensors"
     HEADS = "heads.safetensors"
+    RANKING = "ranking.json"
+    RANKING_WEIGHTS = "ranking.safetensors"
 
     def path(self, name: str) -> Path:
         return self.root / name
@@ -55,6 +57,11 @@ class IndexLayout:
     @property
     def lock(self) -> Path:
         return self.root / "writer.lock"
+
+    @property
+    def runs(self) -> Path:
+        """What trainings leave for people to read; nothing in an index depends on it."""
+        return self.root / "runs"
 
     def generation(self, number: int) -> GenerationLayout:
         return GenerationLayout(self.generations / f"{number:06d}")

@@ -164,6 +164,8 @@ class Manifest(Strict):
     index: IndexEntry
     catalog: CatalogEntry
     files: dict[str, FileEntry]
+    ranking: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    """The basis of its re-ranking heads, see `ranking.basis_of`; None where it has none."""
 
     def dump(self) -> bytes:
         """JSON, indented, with a newline at its end."""

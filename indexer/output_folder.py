@@ -14,7 +14,8 @@ def check_output_folder(layout: IndexLayout) -> None:
     """
     root = layout.root
     if root.is_dir():
-        others = {p.name for p in root.iterdir()} - {"store", "generations", "writer.lock"}
+        ours = {"store", "generations", "writer.lock", "runs"}
+        others = {p.name for p in root.iterdir()} - ours
         if not layout.store_data.is_file():
             # A build that was stopped before it had a store leaves these folders empty.
             named = [f for f in (layout.store, layout.generations) if f.exists()]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from .derive import Derived, Deriver
+from .derive import Derived, Deriver, entry_of
 from .durable import link_file, sync_folder, write_file
 from .fold import Folding
 from .generation import Generation
@@ -14,6 +15,7 @@ from .layout import FORMAT, GenerationLayout, IndexLayout
 from .lock import unheld
 from .manifest import IndexEntry, Manifest
 from .progress import Progress
+from .ranking import RankingFiles, ranking_files
 from .recipe import Recipe
 from .snapshot import Current, Snapshot
 from .store import Store
@@ -58,12 +60,43 @@ def publish_tuned(layout: IndexLayout, store: Store, manifest: Manifest, index: 
         manifest: the current one.
         index: the index as it is to be searched.
     """
-    number, unfinished = _next(layout)
-    unfinished.root.mkdir()
-    for name in manifest.files:
-        link_file(layout.generation(manifest.generation).path(name), unfinished.path(name))
+    number, unfinished = _linked(layout, manifest, manifest.files)
     changed = {"generation": number, "created": _now(), "index": index}
     _name(layout, store, unfinished, manifest.model_copy(update=changed), folds=False)
+
+
+def publish_ranking(
+    layout: IndexLayout, store: Store, manifest: Manifest, ranking: RankingFiles
+) -> None:
+    """Name a generation current that has other re-ranking heads and else the same files, under the
+    writer's lock.
+
+    Args:
+        manifest: the current one.
+    """
+    written = ranking_files(GenerationLayout(layout.root), ranking)
+    files = {name: entry for name, entry in manifest.files.items() if name not in written}
+    number, unfinished = _linked(layout, manifest, files)
+    for name, data in written.items():
+        files[name] = entry_of(write_file(unfinished.path(name), data))
+    changed = {
+        "generation": number,
+        "created": _now(),
+        "files": files,
+        "ranking": ranking.basis,
+    }
+    _name(layout, store, unfinished, manifest.model_copy(update=changed), folds=False)
+
+
+def _linked(
+    layout: IndexLayout, manifest: Manifest, names: Iterable[str]
+) -> tuple[int, GenerationLayout]:
+    """Number and unfinished folder of the next generation, with files of the current one."""
+    number, unfinished = _next(layout)
+    unfinished.root.mkdir()
+    for name in names:
+        link_file(layout.generation(manifest.generation).path(name), unfinished.path(name))
+    return number, unfinished
 
 
 def _next(layout: IndexLayout) -> tuple[int, GenerationLayout]:
@@ -112,6 +145,7 @@ def _manifest(edition: int, number: int, derived: Derived) -> Manifest:
         index=derived.index,
         catalog=recipe.catalog,
         files=derived.files,
+        ranking=None if recipe.ranking is None else recipe.ranking.basis,
     )
 
 

@@ -28,6 +28,7 @@ from .missing import check_policy
 from .opening import open_latest
 from .progress import Progress, Silent
 from .publish import publish
+from .ranking import read_ranking
 from .recipe import UNLEARNED, Recipe
 from .snapshot import Snapshot
 from .store import Store
@@ -45,6 +46,8 @@ class RebuildSummary:
     imputed: dict[str, int]
     recall: dict[str, float]
     seconds: float
+    notes: tuple[str, ...] = ()
+    """What could not be kept, for people to read."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ class Derivation(NamedTuple):
         manifest = load_manifest(folder, snapshot.current)
         fusion = read_fusion(folder, manifest)
         recipe = Recipe.of(manifest, fusion, read_heads(folder, manifest))
-        return cls(manifest, recipe, fusion)
+        return cls(manifest, replace(recipe, ranking=read_ranking(folder, manifest)), fusion)
 
 
 def rebuild_index(
@@ -188,6 +191,7 @@ def rebuild_index(
         imputed={space.spec.name: space.imputed for space in derived.spaces},
         recall=derived.index.recall,
         seconds=monotonic() - started,
+        notes=derived.notes,
     )
 
 

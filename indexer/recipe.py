@@ -14,6 +14,7 @@ from .heads import AlignedReach
 from .manifest import CatalogEntry, HeadEntry, Manifest, SpaceEntry
 from .missing import Policy
 from .plan import Profile, check_profile, rows_of
+from .ranking import RankingFiles
 from .row_codecs import RowType, check_row_type
 
 UNLEARNED = (ConcatFusion.kind, MeanFusion.kind)
@@ -54,6 +55,8 @@ class Recipe:
     factory: str | None
     """FAISS's own name for the index, where a user gave one; it overrides the profile."""
     rows: RowType
+    ranking: RankingFiles | None = None
+    """Re-ranking heads; left out of what is derived where they were learned on another basis."""
 
     @classmethod
     def of(
@@ -125,7 +128,7 @@ class Recipe:
         known = {space.name: space.fingerprints for space in before.spaces}
         here = {space.name: space.fingerprints for space in self.spaces}
         notes: list[str] = []
-        kept = self
+        kept = replace(self, ranking=before.ranking)
         for space in before.spaces:
             for modality, reach in space.heads.items():
                 if all(here.get(n) == known[n] for n in (space.name, reach.source)):

@@ -212,11 +212,15 @@ class Composer:
                     found.append((entry.spec.name, modality, x[0]))
         return found
 
-    def _position(self, item_id: str) -> int:
+    def find(self, item_id: str) -> int | None:
+        """Position of an item; None where there is none."""
         # The store refuses keys that no id can be.
         storable = 0 < len(item_id.encode("utf-8", "surrogatepass")) <= MAX_ID_BYTES
         row = self._snapshot.row_of(item_id) if storable else None
-        position = None if row is None else self._live.position_of(row)
+        return None if row is None else self._live.position_of(row)
+
+    def _position(self, item_id: str) -> int:
+        position = self.find(item_id)
         if position is None:
             raise UnknownItemError(
                 "item part",

@@ -106,6 +106,14 @@ class Retriever:
         """Number of items."""
         return len(self._view.live)
 
+    def __contains__(self, item_id: str) -> bool:
+        """Whether there is an item of that id."""
+        view = self._held()
+        try:
+            return view.has(item_id)
+        finally:
+            view.let_go()
+
     @property
     def manifest(self) -> Manifest:
         """What the index is made of."""
@@ -119,6 +127,7 @@ class Retriever:
         where: str | None = None,
         recall: float | None = None,
         explain: bool = True,
+        head: bool = True,
     ) -> list[Hit]:
         """The k best items for a query.
 
@@ -134,6 +143,9 @@ class Retriever:
                 default.
             explain: whether hits tell their `spaces` and `metadata`; without, these are empty and
                 a search takes about 0.6 of the time.
+            head: whether the re-ranking head, where the index has learned one, orders the hits. It
+                does so for queries of text that leave weights and policy to the index: such are
+                those that it learned from. `Hit.head` says why.
 
         Returns:
             at most k hits, best first; fewer when fewer items pass the filter.
@@ -143,8 +155,11 @@ class Retriever:
             FilterError: the filter does not read, or names an unknown field.
             MediaError: a picture or sound of the query is bad.
             FingerprintMismatchError: the encoder here is not the index's.
+            HeadMismatchError: the head was learned for another index, or from other features.
         """
-        return self.search_many([query], k, where=where, recall=recall, explain=explain)[0]
+        return self.search_many([query], k, where=where, recall=recall, explain=explain, head=head)[
+            0
+        ]
 
     def search_many(
         self,
@@ -154,6 +169,7 @@ class Retriever:
         where: str | None = None,
         recall: float | None = None,
         explain: bool = True,
+        head: bool = True,
     ) -> list[list[Hit]]:
         """The k best items for each of many queries: encoded together, searched on all cores.
 
@@ -165,7 +181,7 @@ class Retriever:
             recall = None if recall is None else _checked_recall(recall)
             if not queries or not k:
                 return [[] for _ in queries]
-            return view.answer(queries, k, where, recall, explain)
+            return view.answer(queries, k, where, recall, explain, head)
         finally:
             view.let_go()
 

@@ -1,0 +1,112 @@
+"""What a head looks at: how each candidate of a query matches it, and what is known of the item.
+
+Nothing here knows of relevance: features are of the query, of the candidates that retrieval
+returned for it, and of the index.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from indexer import Live, Snapshot
+from indexer.missing import IMPUTED, MISSING
+
+from ..scoring import Account
+from .table import MetadataFields, MetadataTable
+
+Floats = NDArray[np.float32]
+Positions = NDArray[np.int64]
+
+# How much the best candidates count where it is asked what they have in common: a softmax of
+# standard scores.
+_SHARPNESS = np.float32(2.0)
+_TINY = np.float32(1e-6)
+
+
+class Candidates(NamedTuple):
+    """What retrieval returned for one query, best first: positions (h,), fused scores (h,), fused
+    rows (h, D), and how each matches the query."""
+
+    positions: Positions
+    scores: Floats
+    rows: Floats
+    account: Account
+
+
+class FeatureSpec(BaseModel):
+    """Which features there are, in order; kept with the head that learned from them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    spaces: Annotated[list[str], Field(min_length=1, max_length=64)]
+    fields: MetadataFields
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the features.
+
+        `score` is the fused score and `standing` the same in standard deviations from the mean of
+        the candidates; `rank` and `rank SPACE` are the binary logarithm of 1 + rank; `similarity`,
+        `present` and `imputed` are those that hits tell; `agreement` is the cosine of an item's
+        fused row to the weighted mean of the best candidates, and `agreement FIELD` how often the
+        values that it has in a field are found among these. The others are the item's metadata.
+        """
+        each = ("similarity", "rank", "present", "imputed")
+        return [
+            "score",
+            "standing",
+            "rank",
+            "agreement",
+            *(f"{what} {space}" for space in self.spaces for what in each),
+            *(f"agreement {field}" for field in self.fields.values),
+            *self.fields.columns,
+        ]
+
+
+class FeatureReader:
+    """Reads the features of candidates of one state of an index."""
+
+    def __init__(self, spec: FeatureSpec, live: Live, snapshot: Snapshot) -> None:
+        self._spec = spec
+        self._table = MetadataTable(spec.fields, live, snapshot)
+        self._width = len(spec.names)
+        self._blocks = spec.fields.blocks
+
+    def matrix(self, candidates: Candidates) -> Floats:
+        """The features of a query's candidates, float32 (h, F)."""
+        positions, scores, rows, account = candidates
+        h = len(positions)
+        found = np.zeros((h, self._width), dtype=np.float32)
+        if not h:
+            return found
+        ranks = np.log2(np.arange(2, h + 2, dtype=np.float32))
+        standing = scores - scores.mean()
+        standing /= np.sqrt(standing.dot(standing) / np.float32(h)) + _TINY
+        shares = np.exp(_SHARPNESS * (standing - standing.max()))
+        shares /= shares.sum()
+        found[:, 0], found[:, 1], found[:, 2] = scores, standing, ranks
+        centre = shares @ rows
+        lengths = np.sqrt(np.vecdot(rows, rows) * centre.dot(centre))
+        found[:, 3] = (rows @ centre) / (lengths + _TINY)
+        column = 4
+        for place, name in enumerate(self._spec.spaces):
+            told = account.told.get(name)
+            states = account.states[:, place]
+            if told is not None:
+                similarity = told.match.similarity
+                found[:, column] = similarity
+                found[(-similarity).argsort(kind="stable"), column + 1] = ranks
+            found[:, column + 2] = states != MISSING
+            found[:, column + 3] = states == IMPUTED
+            column += 4
+        table = self._table.take(positions)
+        for block in self._blocks:
+            values = table[:, block]
+            found[:, column] = values @ (shares @ values)
+            column += 1
+        found[:, column:] = table
+        return found
