@@ -1,5 +1,6 @@
 """The command line: `catalens build | add | update | delete | retry | compact | export | import |
-rebuild | learn | tune | eval | sweep | query | inspect | verify`."""
+rebuild | learn | tune | eval | sweep | judgements |
+query | inspect | verify`."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from encoders.errors import CatalensError
 from indexer import BuildSummary, build_index, verify_index
 from retriever import Query, Retriever
 
-from .cli_eval import evaluate, sweep
+from .cli_eval import evaluate, judgements, sweep
 from .cli_head import head
 from .cli_learn import learn, rebuild
 from .cli_transfer import export, import_
@@ -90,6 +91,7 @@ app.command()(rebuild)
 app.command()(tune)
 app.command("eval")(evaluate)
 app.command()(sweep)
+app.command()(judgements)
 learn.command()(head)
 app.add_typer(learn)
 

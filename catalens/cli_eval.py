@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from retriever import join_clicks
 from retriever.evaluation import (
     Estimate,
     EvaluationReport,
@@ -130,6 +131,26 @@ def sweep(
     ]
     for line in lines:
         console.print(Text(line), soft_wrap=True)
+
+
+def judgements(
+    log: Annotated[Path, typer.Argument(metavar="LOG", help="Of Retriever.open(log=...).")],
+    clicks: Annotated[Path, typer.Option(help='JSON lines of {"search": name, "item": id}.')],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File of judgements to write.")],
+    least: Annotated[int, typer.Option(min=1, help="Clicks that make an item relevant.")] = 1,
+    json: Json = False,
+) -> None:
+    """Join logged queries with clicks to judgements, for `learn head`, `eval` and `sweep`."""
+    summary = join_clicks(log, clicks, out, least=least)
+    if json:
+        print_json(asdict(summary))
+        return
+    told = (
+        f"{out}: {summary.queries:,} queries of {summary.clicks:,} clicks; left out: "
+        f"{summary.unknown_searches:,} clicks on unknown searches, {summary.not_shown:,} on items "
+        f"that were not shown, {summary.unread:,} lines of the log that do not read"
+    )
+    Output(soft_wrap=True).print(Text(told))
 
 
 def _setting(given: list[str]) -> Setting:

@@ -1,5 +1,6 @@
 """Query in, explained hits out."""
 
+from .clicks import JoinSummary, join_clicks
 from .evaluation import Topic, evaluate_index, read_topics, sweep_index
 from .head.learn import HeadOptions, HeadSummary, learn_head
 from .hit import HeadMatch, Hit, SpaceMatch
@@ -12,12 +13,14 @@ __all__ = [
     "HeadOptions",
     "HeadSummary",
     "Hit",
+    "JoinSummary",
     "Part",
     "Query",
     "Retriever",
     "SpaceMatch",
     "Topic",
     "evaluate_index",
+    "join_clicks",
     "learn_head",
     "read_queries",
     "read_topics",

@@ -13,6 +13,9 @@ CatalensError
 │   └── UnknownItemError          a liked or unliked id that is not in the index
 ├── FingerprintMismatchError      see indexer/errors.py
 ├── RetrieverClosedError
+├── QueryLogError                 a log of queries that cannot be written or read
+├── ClicksError                   clicks that do not read, or belong to no search of the log
+├── RankingHeadError              see head/errors.py
 └── FilterError                   see filter_errors.py
 """
 
@@ -60,6 +63,14 @@ class QueryFileError(QueryError):
 
 class UnknownItemError(QueryError):
     """An id that is not in the index."""
+
+
+class QueryLogError(CatalensError):
+    """A log of queries that cannot be written or read."""
+
+
+class ClicksError(CatalensError):
+    """Clicks that do not read, or that belong to no search of the log."""
 
 
 class RetrieverClosedError(CatalensError):

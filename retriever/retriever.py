@@ -11,9 +11,10 @@ from typing import Any
 
 from indexer import FusedQueries, IndexLayout, Manifest
 
-from .errors import InvalidKError, InvalidRecallError, RetrieverClosedError
+from .errors import InvalidKError, InvalidRecallError, QueryError, RetrieverClosedError
 from .hit import Hit
 from .query import Query
+from .query_log import QueryLog
 from .view import View
 
 _DEFAULT_K = 10
@@ -27,30 +28,43 @@ class Retriever:
     imports no model.
     """
 
-    def __init__(self, layout: IndexLayout, device: str, view: View) -> None:
+    def __init__(
+        self, layout: IndexLayout, device: str, view: View, log: QueryLog | None = None
+    ) -> None:
         self._layout = layout
         self._device = device
         self._view = view
+        self._log = log
         self._refreshing = threading.Lock()
         self._lock = threading.Lock()
         self._closed = False
 
     @classmethod
-    def open(cls, path: str | Path, *, device: str = "auto") -> Retriever:
+    def open(
+        cls, path: str | Path, *, device: str = "auto", log: str | Path | None = None
+    ) -> Retriever:
         """Open an index.
 
         Args:
             path: the folder that `build_index` made.
             device: `auto`, `cpu`, `cuda` or `mps`: where queries are encoded and, with faiss-gpu,
                 searched.
+            log: a file to which every query and the ids shown for it are appended, so that clicks
+                can be joined later (`join_clicks`); None keeps nothing.
 
         Raises:
             NotAnIndexError: the folder is no index.
+            QueryLogError: the log cannot be written.
             CorruptIndexError: a file is missing, cut, or not what was written.
             UnsupportedFormatError: a newer format.
         """
         layout = IndexLayout(Path(path))
-        return cls(layout, device, View.open(layout, device))
+        view = View.open(layout, device)
+        try:
+            return cls(layout, device, view, None if log is None else QueryLog(log))
+        except BaseException:
+            view.let_go()
+            raise
 
     def refresh(self) -> bool:
         """Move on to what the index holds now; return whether that is anything new.
@@ -95,6 +109,8 @@ class Retriever:
                 return
             self._closed = True
         self._view.let_go()
+        if self._log is not None:
+            self._log.close()
 
     def __enter__(self) -> Retriever:
         return self
@@ -128,6 +144,7 @@ class Retriever:
         recall: float | None = None,
         explain: bool = True,
         head: bool = True,
+        name: str | None = None,
     ) -> list[Hit]:
         """The k best items for a query.
 
@@ -146,6 +163,8 @@ class Retriever:
             head: whether the re-ranking head, where the index has learned one, orders the hits. It
                 does so for queries of text that leave weights and policy to the index: such are
                 those that it learned from. `Hit.head` says why.
+            name: by which clicks are to name this search, where searches are logged; None for a
+                random one.
 
         Returns:
             at most k hits, best first; fewer when fewer items pass the filter.
@@ -157,9 +176,8 @@ class Retriever:
             FingerprintMismatchError: the encoder here is not the index's.
             HeadMismatchError: the head was learned for another index, or from other features.
         """
-        return self.search_many([query], k, where=where, recall=recall, explain=explain, head=head)[
-            0
-        ]
+        names = None if name is None else [name]
+        return self._answered([query], k, where, recall, explain, head, names)[0]
 
     def search_many(
         self,
@@ -170,18 +188,41 @@ class Retriever:
         recall: float | None = None,
         explain: bool = True,
         head: bool = True,
+        names: Sequence[str] | None = None,
     ) -> list[list[Hit]]:
         """The k best items for each of many queries: encoded together, searched on all cores.
 
-        Arguments and errors are those of `search`.
+        Arguments and errors are those of `search`; `names` has one for each query.
         """
+        return self._answered(queries, k, where, recall, explain, head, names)
+
+    def _answered(
+        self,
+        queries: Sequence[Query],
+        k: int | None,
+        where: str | None,
+        recall: float | None,
+        explain: bool,
+        head: bool,
+        names: Sequence[str] | None,
+    ) -> list[list[Hit]]:
+        if names is not None and len(names) != len(queries):
+            raise QueryError(
+                "names of searches",
+                expected=f"{len(queries)}, one for each query",
+                got=f"{len(names)}",
+                remedy="Leave them out for random ones.",
+            )
         view = self._held()
         try:
             k = _checked_k(k, len(view.live))
             recall = None if recall is None else _checked_recall(recall)
             if not queries or not k:
                 return [[] for _ in queries]
-            return view.answer(queries, k, where, recall, explain, head)
+            answers = view.answer(queries, k, where, recall, explain, head)
+            if self._log is not None:
+                self._log.append(queries, answers, where, names)
+            return answers
         finally:
             view.let_go()
 

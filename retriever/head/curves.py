@@ -14,11 +14,12 @@ _BLUE, _ORANGE, _GREY = "#2456a6", "#d9822b", "#9aa0a6"
 
 
 def write_run(folder: Path, metrics: Mapping[str, Any]) -> None:
-    """Write both files into a new folder."""
+    """Write both files into a new folder; of a private training no curve is kept."""
     folder.mkdir(parents=True)
     options = orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
     (folder / METRICS).write_bytes(orjson.dumps(metrics, option=options))
-    draw(folder / CURVES, metrics["curves"], metrics["cross_validation"]["fused"])
+    if "curves" in metrics:
+        draw(folder / CURVES, metrics["curves"], metrics["cross_validation"]["fused"])
 
 
 def draw(path: Path, curves: Mapping[str, Sequence[float]], fused: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -36,8 +36,9 @@ from .examples import Examples, Judgement, ideal_gain, split
 from .features import FeatureReader, FeatureSpec
 from .files import MOST_DEPTH, HeadEntry, Privacy, RankingHead, Task, dump_ranking, load_ranking
 from .losses import LOSSES
+from .private import SETTINGS, check_epsilon, train_private
 from .table import MetadataFields
-from .training import MODELS, Settings, Trained
+from .training import MODELS, Settings, Trained, one_thread, standard
 from .trials import Trial, search
 
 DEPTH = 100
@@ -49,6 +50,7 @@ _HELD_OUT = 5
 _SIGNIFICANT = 0.05
 _SAMPLED = 10_000
 _ASKED_AT_ONCE = 128
+_OWN = 200
 _MEDIA = ("id", "image", "audio", "vector", "text")
 
 
@@ -95,6 +97,8 @@ class HeadOptions:
                     got=repr(number),
                     remedy="See `catalens learn head --help`.",
                 )
+        if self.epsilon is not None:
+            check_epsilon(self.epsilon)
 
 
 @dataclass(frozen=True)
@@ -249,7 +253,8 @@ class Lesson:
                 got=f"{len(learned)} {self._unit} whose candidates are all alike",
                 remedy="Check the ids of the judgements, or look at more candidates (--depth).",
             )
-        trained, trials, privacy = self._trained(learned)
+        with one_thread():
+            trained, trials, privacy = self._trained(learned)
         fused = held_out.ndcg(held_out.fused)
         ours = held_out.ndcg(_scores(trained, held_out))
         gain = difference(ours, fused, self.options.seed)
@@ -278,15 +283,18 @@ class Lesson:
                 "head": asdict(estimate(ours)),
                 "gain": asdict(gain),
             },
-            "cross_validation": {
-                "fused": float(learned.ndcg(learned.fused).mean()),
-                "head": trained.ndcg,
-                "folds": self.options.folds,
-            },
-            "candidates_unfound": unfound,
-            "trials": [trial.told() for trial in trials],
-            "curves": trained.curves,
         }
+        if privacy is None:  # else these would tell of what was learned from
+            metrics |= {
+                "cross_validation": {
+                    "fused": float(learned.ndcg(learned.fused).mean()),
+                    "head": trained.ndcg,
+                    "folds": self.options.folds,
+                },
+                "candidates_unfound": unfound,
+                "trials": [trial.told() for trial in trials],
+                "curves": trained.curves,
+            }
         run = self._keep(metrics, now)
         if not good and not self.options.force:
             raise WeakHeadError(
@@ -320,6 +328,8 @@ class Lesson:
 
     def _trained(self, learned: Examples) -> tuple[Trained, list[Trial], Privacy | None]:
         asked = self.options
+        if asked.epsilon is not None:
+            return self._private(learned, asked.epsilon)
         folds = split(learned.groups, asked.folds, asked.seed + 1)
         trained, trials = search(
             learned,
@@ -331,6 +341,38 @@ class Lesson:
             progress=self.progress,
         )
         return trained, trials, None
+
+    def _private(
+        self, learned: Examples, epsilon: float
+    ) -> tuple[Trained, list[Trial], Privacy | None]:
+        settings = replace(
+            SETTINGS,
+            model=self.options.model or SETTINGS.model,  # type: ignore[arg-type]
+            loss=self.options.loss or SETTINGS.loss,  # type: ignore[arg-type]
+        )
+        self.progress.start("train privately", 1)
+        mean, scale = standard(self._of_the_catalog())
+        model, spent, delta = train_private(
+            learned, mean, scale, settings, epsilon, self.options.seed
+        )
+        self.progress.advance(1)
+        self.progress.finish()
+        unit: Any = "query" if self.task == "search" else "user"
+        return Trained(model, settings, 0.0), [], Privacy(epsilon=spent, delta=delta, unit=unit)
+
+    def _of_the_catalog(self) -> Examples:
+        """What the catalog finds for some of its own items: features that tell of no query."""
+        live, reader = self.view.live, FeatureReader(self.spec, self.view.live, self.view.snapshot)
+        alive = np.flatnonzero(live.alive)
+        drawn = np.random.default_rng(self.options.seed).permutation(alive)[:_OWN]
+        queries = [Query(like=[one]) for one in live.ids(np.sort(drawn))]
+        found = self.view.candidates(queries, self.options.depth)
+        return Examples.of(
+            [
+                Judgement(str(n), reader.matrix(one), np.zeros(len(one.scores), np.float32), 1.0)
+                for n, one in enumerate(found)
+            ]
+        )
 
     def _keep(self, metrics: dict[str, Any], now: datetime) -> Path:
         name = f"head-{self.task}-{now:%Y%m%dT%H%M%S.%fZ}"

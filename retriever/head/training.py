@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -127,6 +128,20 @@ def train(
         float((best_ndcg * counts).sum() / counts.sum()),
         curves,
     )
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: steps are so short that threads would wait for each other, and on cores
+    that are shared with others for long."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def standard(examples: Examples) -> tuple[Floats, Floats]:

@@ -37,6 +37,7 @@ from retriever.head.errors import (
     HeadMismatchError,
     HeadOptionError,
     NothingToLearnError,
+    PrivacyError,
     TooFewQueriesError,
     WeakHeadError,
 )
@@ -349,3 +350,20 @@ def test_the_commands(bare: Path, tmp_path: Path) -> None:
     assert "head" not in json.loads(done.stdout)
     told = json.loads(run_python(COMMAND, "inspect", bare, "--json").stdout)
     assert told["ranking"]["search"]["model"] == "linear"
+
+
+def test_privacy_is_spent_as_told_and_costs_accuracy(bare: Path) -> None:
+    private = replace(QUICK, epsilon=4.0, force=True)
+    summary = learn_head(bare, TOPICS, options=private)
+    assert summary.privacy is not None and summary.privacy.unit == "query"
+    assert 3.5 < summary.privacy.epsilon <= 4.04 and summary.privacy.delta <= 1e-5
+    assert not (summary.run / "curves.png").exists()
+    assert "trials" not in json.loads((summary.run / "metrics.json").read_bytes())
+    assert ranking(bare)["search"]["privacy"]["epsilon"] == summary.privacy.epsilon
+    loose = learn_head(bare, TOPICS, options=replace(private, epsilon=200.0))
+    assert loose.learned > loose.fused + 0.1
+    tight = learn_head(bare, TOPICS, options=replace(private, epsilon=0.05))
+    assert tight.learned < loose.learned
+    for wrong in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(PrivacyError, match="above 0"):
+            HeadOptions(epsilon=wrong)
