@@ -99,7 +99,7 @@ def train_private(
         # Of secure random numbers, which its own package of them does not give on this torch; of
         # backward hooks on inputs that need no gradient; of the accountant's own tail.
         warnings.simplefilter("ignore")
-        engine: Any = PrivacyEngine(accountant="prv")
+        engine: Any = PrivacyEngine(accountant="rdp")
         optimizer = torch.optim.Adam(scorer.parameters(), lr=settings.rate)
         model, noisy, batches = engine.make_private_with_epsilon(
             module=scorer,
