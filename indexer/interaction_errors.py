@@ -1,0 +1,39 @@
+"""Errors of interactions: what users did cannot be read, or nothing can be learned from it.
+
+CatalensError
+└── LearningError
+    └── InteractionsError
+        ├── MissingColumnError     no column of users or items, or none of the name that was given
+        ├── NoInteractionsError    no row is left that can be used
+        ├── SingleUserError        all are of one user
+        ├── ConstantValuesError    all values are the same, where a model needs two
+        └── FutureTimeError        a time is in the future
+"""
+
+from __future__ import annotations
+
+from .learning.errors import LearningError
+
+
+class InteractionsError(LearningError):
+    """What users did cannot be used."""
+
+
+class MissingColumnError(InteractionsError):
+    """A column that is needed, or was named, is not there."""
+
+
+class NoInteractionsError(InteractionsError):
+    """No row is left that can be used."""
+
+
+class SingleUserError(InteractionsError):
+    """All interactions are of one user."""
+
+
+class ConstantValuesError(InteractionsError):
+    """All values are the same, and a model needs to be told good from bad."""
+
+
+class FutureTimeError(InteractionsError):
+    """A time is in the future."""
