@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
 from time import time
 
@@ -123,7 +124,7 @@ class Interactions:
         bounds = self.starts.tolist()
         return [
             History(self.items[a:b], self.values[a:b], self.times[a:b])
-            for a, b in zip(bounds, bounds[1:], strict=False)
+            for a, b in pairwise(bounds)
         ]
 
     def of_several_users(self) -> Interactions:

@@ -129,7 +129,7 @@ def test_a_bad_row_costs_itself_alone(bad: dict[str, object]) -> None:
 
 
 def test_a_time_in_the_future_is_refused_with_its_row() -> None:
-    with pytest.raises(FutureTimeError, match="row 2.*divided by 1,000"):
+    with pytest.raises(FutureTimeError, match=r"row 2.*divided by 1,000"):
         read_interactions([ROWS[0], {**ROWS[0], "time": NOW * 1000}], now=NOW)
     with pytest.raises(FutureTimeError, match="beyond the calendar"):
         read_interactions([{**ROWS[0], "time": 1e18}], now=NOW)
@@ -138,9 +138,9 @@ def test_a_time_in_the_future_is_refused_with_its_row() -> None:
 
 
 def test_missing_columns_are_named() -> None:
-    with pytest.raises(MissingColumnError, match="a column of users.*'item'"):
+    with pytest.raises(MissingColumnError, match=r"a column of users.*'item'"):
         read_interactions([{"item": "a"}])
-    with pytest.raises(MissingColumnError, match="'stras'.*Did you mean 'stars'"):
+    with pytest.raises(MissingColumnError, match=r"'stras'.*Did you mean 'stars'"):
         read_interactions(
             [{"user": "u", "item": "a", "stars": 1}], columns=InteractionColumns(value="stras")
         )
@@ -166,7 +166,7 @@ def test_what_a_model_needs_is_asked_for() -> None:
 
 
 def test_no_file_and_a_damaged_one(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableCatalogError, match="interactions .*no such file"):
+    with pytest.raises(UnreadableCatalogError, match=r"interactions .*no such file"):
         read_interactions(tmp_path / "none.csv")
     damaged = tmp_path / "damaged.parquet"
     damaged.write_bytes(b"PAR1 and nothing else PAR1")
