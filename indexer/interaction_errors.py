@@ -7,7 +7,10 @@ CatalensError
         ├── NoInteractionsError    no row is left that can be used
         ├── SingleUserError        all are of one user
         ├── ConstantValuesError    all values are the same, where a model needs two
-        └── FutureTimeError        a time is in the future
+        ├── FutureTimeError        a time is in the future
+        ├── NoLikesError           no value is above the neutral one
+        ├── BehaviourOptionError   a method, rank or value that cannot be
+        └── SpaceNameError         the catalog has a space of the name that item vectors take
 """
 
 from __future__ import annotations
@@ -37,3 +40,15 @@ class ConstantValuesError(InteractionsError):
 
 class FutureTimeError(InteractionsError):
     """A time is in the future."""
+
+
+class NoLikesError(InteractionsError):
+    """No value is above the neutral one."""
+
+
+class BehaviourOptionError(InteractionsError):
+    """A method that there is not, or a rank or value that cannot be."""
+
+
+class SpaceNameError(InteractionsError):
+    """The catalog has a space of the name that item vectors take."""

@@ -123,8 +123,7 @@ class Interactions:
         """The history of each user, by number."""
         bounds = self.starts.tolist()
         return [
-            History(self.items[a:b], self.values[a:b], self.times[a:b])
-            for a, b in pairwise(bounds)
+            History(self.items[a:b], self.values[a:b], self.times[a:b]) for a, b in pairwise(bounds)
         ]
 
     def of_several_users(self) -> Interactions:
@@ -229,8 +228,8 @@ class _Gathered:
         get, columns = row.values.get, self._columns
         try:
             user, item = item_id(get(columns["user"] or "")), item_id(get(columns["item"] or ""))
-            value = 1.0 if columns["value"] is None else _value(get(columns["value"]))
-            when = 0.0 if columns["time"] is None else _seconds(get(columns["time"]))
+            value = 1.0 if columns["value"] is None else value_of(get(columns["value"]))
+            when = 0.0 if columns["time"] is None else seconds_of(get(columns["time"]))
         except RejectedRowError as error:
             self._reject(Reject.from_error(error, line=row.line))
             return
@@ -327,7 +326,12 @@ def _no_column(name: str, expected: str, seen: Mapping[str, None], hint: str) ->
     )
 
 
-def _value(given: object) -> float:
+def value_of(given: object) -> float:
+    """The value of an interaction.
+
+    Raises:
+        RejectedRowError: no number of at most a million.
+    """
     number = _number(given)
     if number is None or not abs(number) <= _LARGEST_VALUE:  # NaN compares false
         raise RejectedRowError(
@@ -339,8 +343,12 @@ def _value(given: object) -> float:
     return number
 
 
-def _seconds(given: object) -> float:
-    """Seconds since 1970 of a number, a date, or ISO 8601."""
+def seconds_of(given: object) -> float:
+    """Seconds since 1970 of a number, a date, or ISO 8601.
+
+    Raises:
+        RejectedRowError: it is none of these.
+    """
     when = given if isinstance(given, datetime) else None
     if isinstance(given, date) and when is None:
         when = datetime(given.year, given.month, given.day)

@@ -28,6 +28,7 @@ class GenerationLayout:
     MASK = "mask.u8"
     FUSION = "fusion.safetensors"
     HEADS = "heads.safetensors"
+    POPULARITY = "popularity.f32"
 
     def path(self, name: str) -> Path:
         return self.root / name

@@ -16,6 +16,7 @@ from .manifest import IndexEntry, Manifest
 from .progress import Progress
 from .recipe import Recipe
 from .snapshot import Current, Snapshot
+from .spaces import BEHAVIOUR
 from .store import Store
 
 
@@ -111,6 +112,7 @@ def _manifest(edition: int, number: int, derived: Derived) -> Manifest:
         spaces=derived.spaces,
         index=derived.index,
         catalog=recipe.catalog,
+        behaviour=recipe.behaviour if recipe.space_filled_by(BEHAVIOUR) else None,
         files=derived.files,
     )
 

@@ -11,10 +11,11 @@ from encoders import SpaceSpec
 from .errors import ProfileError
 from .fusion import ConcatFusion, Fusion, MeanFusion
 from .heads import AlignedReach
-from .manifest import CatalogEntry, HeadEntry, Manifest, SpaceEntry
+from .manifest import BehaviourEntry, CatalogEntry, HeadEntry, Manifest, SpaceEntry
 from .missing import Policy
 from .plan import Profile, check_profile, rows_of
 from .row_codecs import RowType, check_row_type
+from .spaces import BEHAVIOUR
 
 UNLEARNED = (ConcatFusion.kind, MeanFusion.kind)
 """Fusions that a generation fits by itself."""
@@ -54,6 +55,8 @@ class Recipe:
     factory: str | None
     """FAISS's own name for the index, where a user gave one; it overrides the profile."""
     rows: RowType
+    behaviour: BehaviourEntry | None = None
+    """What the space of item vectors was learned from, where there is one."""
 
     @classmethod
     def of(
@@ -74,7 +77,12 @@ class Recipe:
             profile=manifest.index.profile,
             factory=manifest.index.factory if manifest.index.kind == "custom" else None,
             rows=manifest.index.rows,
+            behaviour=manifest.behaviour,
         )
+
+    def space_filled_by(self, modality: str) -> Space | None:
+        """The space whose blocks come from a modality; None where there is none."""
+        return next((space for space in self.spaces if space.spec.item == modality), None)
 
     def with_weights(
         self, weights: Mapping[str, float], source: Literal["given", "learned"]
@@ -148,6 +156,23 @@ class Recipe:
             "`catalens learn fusion` again"
         )
         return kept, notes
+
+    def with_behaviour_of(self, before: Recipe) -> tuple[Recipe, list[str]]:
+        """This recipe of a new build, with the space of item vectors of an earlier one.
+
+        Returns:
+            the recipe, and what could not be kept, for people to read.
+        """
+        space = before.space_filled_by(BEHAVIOUR)
+        if space is None:
+            return self, []
+        if any(one.name == space.name for one in self.spaces):
+            return self, [
+                f"item vectors were dropped: the catalog has a space of the name {space.name} now"
+            ]
+        bit = 1 + max(one.bit for one in self.spaces)
+        kept = replace(space, bit=bit, heads={})
+        return replace(self, spaces=(*self.spaces, kept), behaviour=before.behaviour), []
 
     def _with_head(self, name: str, modality: str, reach: AlignedReach) -> Recipe:
         spaces = tuple(

@@ -15,6 +15,7 @@ from indexer.heads import AlignedReach
 from indexer.missing import PRESENT, renormalise_needs
 from indexer.pooling import pooled
 from indexer.row_parser import MAX_ID_BYTES
+from indexer.spaces import LIKED
 
 from .errors import ModalityNotIndexedError, NoWeightError, UnknownItemError, UnknownWeightError
 from .query import Part, Query
@@ -206,17 +207,22 @@ class Composer:
         found = []
         for entry, state in zip(self._spaces, self._live.states[position], strict=True):
             if state == PRESENT:
-                modality = entry.spec.item
+                # A liked item asks by another vector than it is found by, where it has two.
+                modality = LIKED if LIKED in entry.fingerprints else entry.spec.item
                 x, known = pooled(self._snapshot, entry.fingerprints[modality], modality, [inputs])
                 if known[0]:
                     found.append((entry.spec.name, modality, x[0]))
         return found
 
-    def _position(self, item_id: str) -> int:
+    def find(self, item_id: str) -> int | None:
+        """Position of an item; None where the index has it not."""
         # The store refuses keys that no id can be.
         storable = 0 < len(item_id.encode("utf-8", "surrogatepass")) <= MAX_ID_BYTES
         row = self._snapshot.row_of(item_id) if storable else None
-        position = None if row is None else self._live.position_of(row)
+        return None if row is None else self._live.position_of(row)
+
+    def _position(self, item_id: str) -> int:
+        position = self.find(item_id)
         if position is None:
             raise UnknownItemError(
                 "item part",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from itertools import repeat
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ from indexer import (
 )
 
 from .compose import Composed, Composer
+from .errors import NoPopularityError
 from .filters import parse
 from .hit import Hit
 from .predicates import evaluate
@@ -54,7 +55,7 @@ class _Way(NamedTuple):
     against: bool
 
 
-class _Ranked(NamedTuple):
+class Ranked(NamedTuple):
     """Hits (h,) of a query, best first; what is known of why where scoring had to know."""
 
     positions: NDArray[np.int64]
@@ -145,18 +146,68 @@ class View:
             # A filter that does not read is refused before anything is encoded.
             self._allowed(where)
         composed = self.composer.compose(queries)
-        # Queries that are searched in one way are searched together.
+        return list(self.tell(composed, self.rank(composed, k, where, recall), explain))
+
+    def rank(
+        self, composed: Sequence[Composed], k: int, where: str | None, recall: float | None
+    ) -> list[Ranked]:
+        """The k best for each query; queries that are searched in one way are searched together."""
         ways: dict[_Way, list[int]] = {}
         for number, one in enumerate(composed):
             ways.setdefault(self._way(one), []).append(number)
-        hits: list[list[Hit]] = [[] for _ in composed]
+        ranked: dict[int, Ranked] = {}
         for way, numbers in ways.items():
-            together = [composed[number] for number in numbers]
-            ranked = self._search(together, k, way, where, recall)
-            told = self._explained(together, ranked) if explain else self._bare(ranked)
-            for number, found in zip(numbers, told, strict=True):
-                hits[number] = found
-        return hits
+            found = self._search([composed[number] for number in numbers], k, way, where, recall)
+            ranked.update(zip(numbers, found, strict=True))
+        return [ranked[number] for number in range(len(composed))]
+
+    def tell(
+        self, composed: Sequence[Composed], ranked: Sequence[Ranked], explain: bool
+    ) -> Iterator[list[Hit]]:
+        """What was found as hits, with all that is known of them, or ids and scores alone."""
+        return self._explained(composed, ranked) if explain else self._bare(ranked)
+
+    def popular(self, k: int, where: str | None, seen: Collection[int]) -> Ranked:
+        """The k most popular items that pass a filter and were not seen.
+
+        Raises:
+            NoPopularityError: nothing is known of what anybody did.
+        """
+        popularity = self._popularity
+        if popularity is None:
+            raise NoPopularityError(
+                "recommendation without a history",
+                expected="an index that knows what is popular",
+                got="one that has learned nothing of what users did",
+                remedy="catalens learn behaviour INDEX INTERACTIONS; or give a history of items.",
+            )
+        passing = self.live.alive if where is None else self.live.alive & self._passing(where)
+        allowed = np.flatnonzero(passing)
+        allowed = allowed[~np.isin(allowed, list(seen))]
+        best = allowed[np.argsort(-popularity[allowed], kind="stable")[:k]]
+        return Ranked(best, popularity[best], None)
+
+    @cached_property
+    def _popularity(self) -> Floats | None:
+        """Of each position, float32 (n + f,); what is fresh is not popular yet."""
+        settled = self.generation.popularity()
+        if settled is None:
+            return None
+        return np.concatenate([settled, np.zeros(len(self.live.fresh.numbers), dtype=np.float32)])
+
+    def popular_hits(self, ranked: Ranked, explain: bool) -> list[Hit]:
+        """What is popular as hits that no space has a part in."""
+        if not explain:
+            return next(iter(self._bare([ranked])))
+        states = self.live.states[ranked.positions]
+        numbers = self.live.row_numbers.take(ranked.positions)
+        records = self.snapshot.records(numbers.tolist())
+        return [
+            Hit(record.id, score, dict(zip(self._names, spaces, strict=True)), record.metadata)
+            for record, score, spaces in zip(
+                records, ranked.scores.tolist(), self.scorer.not_asked(states), strict=True
+            )
+        ]
 
     def fused(self, queries: Sequence[Query]) -> FusedQueries:
         """See `Retriever.fused`."""
@@ -180,7 +231,7 @@ class View:
         way: _Way,
         where: str | None,
         recall: float | None,
-    ) -> list[_Ranked]:
+    ) -> list[Ranked]:
         vectors = np.concatenate([one.vector for one in composed]).reshape(len(composed), -1)
         most = k + max(len(one.excluded) for one in composed)
         if way.rescored:
@@ -189,28 +240,31 @@ class View:
         allowed = self._allowed(where, way.having) if where is not None or way.having else None
         found = self.live.search(vectors, min(most, len(self.live)), point, allowed)
         if most == k and not way.rescored:
-            return [_Ranked(positions, scores, None) for positions, scores in found]
+            return [Ranked(positions, scores, None) for positions, scores in found]
         return [self._ranked(one, k, way, *hits) for one, hits in zip(composed, found, strict=True)]
 
     def _ranked(
         self, query: Composed, k: int, way: _Way, positions: NDArray[np.int64], scores: Floats
-    ) -> _Ranked:
+    ) -> Ranked:
         """The k best of what was found, scored anew where scores are no inner product."""
         if query.excluded:
-            keep = [n for n, p in enumerate(positions.tolist()) if p not in query.excluded]
+            excluded = set(query.excluded)
+            keep = [n for n, p in enumerate(positions.tolist()) if p not in excluded]
             positions, scores = positions[keep], scores[keep]
         if not way.rescored:
-            return _Ranked(positions[:k], scores[:k], None)
+            return Ranked(positions[:k], scores[:k], None)
         account = self._account(query, positions)
         scores = account.scores()
         order = (-scores).argsort(kind="stable")[:k]
-        return _Ranked(positions[order], scores[order], account.take(order))
+        return Ranked(positions[order], scores[order], account.take(order))
 
     def _account(self, query: Composed, positions: NDArray[np.int64]) -> Account:
         rows = self.live.rows(positions)
         return self.scorer.account(query, positions, rows)
 
-    def _explained(self, queries: list[Composed], ranked: list[_Ranked]) -> Iterator[list[Hit]]:
+    def _explained(
+        self, queries: Sequence[Composed], ranked: Sequence[Ranked]
+    ) -> Iterator[list[Hit]]:
         """Hits with all that is known of them; the records of all are read at once."""
         positions = np.concatenate([one.positions for one in ranked])
         numbers = self.live.row_numbers.take(positions)
@@ -224,7 +278,7 @@ class View:
                 for score, spaces, record in zip(scores.tolist(), matches, records, strict=False)
             ]
 
-    def _bare(self, ranked: list[_Ranked]) -> Iterator[list[Hit]]:
+    def _bare(self, ranked: Sequence[Ranked]) -> Iterator[list[Hit]]:
         """Ids and scores alone: all ids are looked up at once, and no record is read."""
         ids = self.live.ids(np.concatenate([one.positions for one in ranked]))
         scores = np.concatenate([one.scores for one in ranked]).tolist()
