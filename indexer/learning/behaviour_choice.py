@@ -55,7 +55,8 @@ class Trial:
 
     def scores(self, items: Floats, liked: Floats) -> Floats:
         """Scores (users, candidates) by vectors (items, d) of all items."""
-        found: Floats = (self._profiles @ liked) @ items[self.candidates].T
+        asked: Floats = np.matmul(self._profiles, liked, dtype=np.float32)
+        found: Floats = asked @ items[self.candidates].T
         return found
 
     def ndcg(self, scores: Floats) -> float:
