@@ -3,6 +3,7 @@
 from encoders import Limits
 from encoders.errors import CatalensError
 from indexer import (
+    BehaviourSummary,
     BuildSummary,
     CommitSummary,
     CompactSummary,
@@ -12,6 +13,7 @@ from indexer import (
     export_index,
     import_index,
     learn_alignment,
+    learn_behaviour,
     learn_fusion,
     rebuild_index,
 )
@@ -20,6 +22,7 @@ from retriever import Hit, Query, Retriever, SpaceMatch
 from .tuning import tune_index
 
 __all__ = [
+    "BehaviourSummary",
     "BuildSummary",
     "CatalensError",
     "CommitSummary",
@@ -35,6 +38,7 @@ __all__ = [
     "export_index",
     "import_index",
     "learn_alignment",
+    "learn_behaviour",
     "learn_fusion",
     "rebuild_index",
     "tune_index",

@@ -1,5 +1,5 @@
 """The command line: `catalens build | add | update | delete | retry | compact | export | import |
-rebuild | learn | tune | query | inspect | verify`."""
+rebuild | learn | tune | query | recommend | inspect | verify`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from indexer import BuildSummary, build_index, verify_index
 from retriever import Query, Retriever
 
 from .cli_learn import learn, rebuild
+from .cli_recommend import behaviour, recommend
 from .cli_transfer import export, import_
 from .cli_tune import tune
 from .cli_write import add, compact, delete, retry, update
@@ -86,6 +87,8 @@ app.command()(export)
 app.command("import")(import_)
 app.command()(rebuild)
 app.command()(tune)
+app.command()(recommend)
+learn.command()(behaviour)
 app.add_typer(learn)
 
 

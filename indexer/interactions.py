@@ -74,6 +74,8 @@ class InteractionReport:
     unknown_rows: int
     unknown_items: int
     rejected_rows: int
+    columns: Mapping[str, str | None]
+    """The column of each of user, item, value and time; None for one that was not there."""
     rejects: tuple[Reject, ...] = field(default=())
     """The first ten."""
 
@@ -162,6 +164,7 @@ def read_interactions(
     *,
     is_known: Callable[[str], bool] | None = None,
     columns: InteractionColumns | None = None,
+    one_user: bool = False,
     now: float | None = None,
     progress: Progress | None = None,
 ) -> Interactions:
@@ -176,6 +179,7 @@ def read_interactions(
         source: a `.jsonl`, `.ndjson`, `.csv`, `.tsv` or `.parquet` file, or an iterable of dicts.
         is_known: tells whether the index has an item, asked once for each id; None for all.
         columns: which column holds what; conventional names by default.
+        one_user: whether all is of one user, so that no column of users is looked for.
         now: seconds since 1970, which no time may be more than a day beyond; None for the clock's.
         progress: told of every step; None tells nobody.
 
@@ -189,6 +193,10 @@ def read_interactions(
     progress = progress or Silent()
     reader, seen, name = open_rows(source, "interactions")
     mapping = _mapped(columns or InteractionColumns(), seen, name)
+    if mapping["user"] is None and not one_user:
+        raise _no_column(name, "a column of users, such as 'user'", seen, "")
+    if one_user:
+        mapping["user"] = None
     gathered = _Gathered(mapping, is_known, (time() if now is None else now) + _AHEAD_SECONDS)
     progress.start("read interactions", reader.count())
     for row in reader.rows():
@@ -227,7 +235,8 @@ class _Gathered:
             return
         get, columns = row.values.get, self._columns
         try:
-            user, item = item_id(get(columns["user"] or "")), item_id(get(columns["item"] or ""))
+            user = "" if columns["user"] is None else item_id(get(columns["user"]))
+            item = item_id(get(columns["item"] or ""))
             value = 1.0 if columns["value"] is None else value_of(get(columns["value"]))
             when = 0.0 if columns["time"] is None else seconds_of(get(columns["time"]))
         except RejectedRowError as error:
@@ -271,6 +280,7 @@ class _Gathered:
             unknown_rows=self._unknown_rows,
             unknown_items=len(self._unknown),
             rejected_rows=self._rejected,
+            columns=self._columns,
             rejects=tuple(self._rejects),
         )
         return Interactions(
@@ -312,8 +322,8 @@ def _mapped(
             raise _no_column(name, f"a column {given!r}", seen, hint)
         else:
             found[role] = given
-        if found[role] is None and role in ("user", "item"):
-            raise _no_column(name, f"a column of {role}s, such as {names[0]!r}", seen, "")
+        if found[role] is None and role == "item":
+            raise _no_column(name, "a column of items, such as 'item'", seen, "")
     return found
 
 

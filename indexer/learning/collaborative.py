@@ -117,8 +117,8 @@ def latent_factors(method: Method, matrix: Any, rank: int, seed: int) -> ItemPai
     from scipy.sparse import csr_matrix
     from threadpoolctl import threadpool_limits
 
-    model = _model(method, min(rank, *matrix.shape), seed)
     with threadpool_limits(1, "blas"):  # implicit has threads of its own, and warns of others
+        model = _model(method, min(rank, *matrix.shape), seed)
         model.fit(csr_matrix(matrix, dtype=np.float32), show_progress=False)
     items = np.asarray(model.item_factors, dtype=np.float64)
     users = np.asarray(model.user_factors, dtype=np.float64)
