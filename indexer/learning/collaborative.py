@@ -7,7 +7,9 @@ a sum of `liked` vectors, and items are an ordinary space that is searched by in
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -117,8 +119,10 @@ def latent_factors(method: Method, matrix: Any, rank: int, seed: int) -> ItemPai
     from scipy.sparse import csr_matrix
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1, "blas"):  # implicit has threads of its own, and warns of others
-        model = _model(method, min(rank, *matrix.shape), seed)
+    make = _model_of(method, min(rank, *matrix.shape), seed)
+    # implicit has threads of its own, and warns of those of a BLAS that is loaded.
+    with threadpool_limits(1, "blas"):
+        model = make()
         model.fit(csr_matrix(matrix, dtype=np.float32), show_progress=False)
     items = np.asarray(model.item_factors, dtype=np.float64)
     users = np.asarray(model.user_factors, dtype=np.float64)
@@ -129,13 +133,14 @@ def latent_factors(method: Method, matrix: Any, rank: int, seed: int) -> ItemPai
     return ItemPairs.scaled(items, items @ fold_in)
 
 
-def _model(method: Method, rank: int, seed: int) -> Any:
+def _model_of(method: Method, rank: int, seed: int) -> Callable[[], Any]:
+    """Makes the model; what it needs is imported by now."""
     shared: dict[str, Any] = {"factors": rank, "random_state": seed, "num_threads": 1}
     shared["iterations"] = _ITERATIONS[method]
     if method == "als":
         from implicit.cpu.als import AlternatingLeastSquares
 
-        return AlternatingLeastSquares(**shared, alpha=1.0, calculate_training_loss=False)
+        return partial(AlternatingLeastSquares, **shared, alpha=1.0)
     from implicit.cpu.bpr import BayesianPersonalizedRanking
 
-    return BayesianPersonalizedRanking(**shared)
+    return partial(BayesianPersonalizedRanking, **shared)
