@@ -114,8 +114,8 @@ def speed(index: Path, topics: Sequence[Topic]) -> dict[str, Any]:
         view = internals._view
         queries = [Query(text=topic.text) for topic in topics[:_BATCH]]
         composed = view.composer.compose(queries)
-        reranker = view._reranker
-        way = view._way(composed[0], False)
+        reranker = view.reranker("search")
+        way = view._way(composed[0], None)
         ranked = view._search(composed, _CANDIDATES, way, None, None)
         pairs = list(zip(composed, ranked, strict=True))
         singles: list[float] = []

@@ -7,7 +7,16 @@ from pathlib import Path
 
 from .harness import Result
 
-BENCHMARKS = ("recall", "filters", "overhead", "encoding", "opening", "fusion", "scale")
+BENCHMARKS = (
+    "recall",
+    "filters",
+    "overhead",
+    "encoding",
+    "opening",
+    "fusion",
+    "movielens",
+    "scale",
+)
 """In the order they run and are shown."""
 
 

@@ -3,6 +3,7 @@
 from encoders import Limits
 from encoders.errors import CatalensError
 from indexer import (
+    BehaviourSummary,
     BuildSummary,
     CommitSummary,
     CompactSummary,
@@ -12,6 +13,7 @@ from indexer import (
     export_index,
     import_index,
     learn_alignment,
+    learn_behaviour,
     learn_fusion,
     rebuild_index,
 )
@@ -32,6 +34,7 @@ from retriever import (
 from .tuning import tune_index
 
 __all__ = [
+    "BehaviourSummary",
     "BuildSummary",
     "CatalensError",
     "CommitSummary",
@@ -51,6 +54,7 @@ __all__ = [
     "import_index",
     "join_clicks",
     "learn_alignment",
+    "learn_behaviour",
     "learn_fusion",
     "learn_head",
     "read_topics",

@@ -1,6 +1,5 @@
 """The command line: `catalens build | add | update | delete | retry | compact | export | import |
-rebuild | learn | tune | eval | sweep | judgements |
-query | inspect | verify`."""
+rebuild | learn | tune | eval | sweep | judgements | query | recommend | inspect | verify`."""
 
 from __future__ import annotations
 
@@ -22,6 +21,7 @@ from retriever import Query, Retriever
 from .cli_eval import evaluate, judgements, sweep
 from .cli_head import head
 from .cli_learn import learn, rebuild
+from .cli_recommend import behaviour, recommend
 from .cli_transfer import export, import_
 from .cli_tune import tune
 from .cli_write import add, compact, delete, retry, update
@@ -93,6 +93,8 @@ app.command("eval")(evaluate)
 app.command()(sweep)
 app.command()(judgements)
 learn.command()(head)
+app.command()(recommend)
+learn.command()(behaviour)
 app.add_typer(learn)
 
 

@@ -1,4 +1,4 @@
-"""`catalens rebuild` and `catalens learn alignment | fusion`."""
+"""`catalens rebuild` and `catalens learn alignment | fusion`; `cli_recommend` has `behaviour`."""
 
 from __future__ import annotations
 

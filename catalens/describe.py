@@ -86,6 +86,7 @@ def describe(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             }
             for space in manifest.spaces
         },
+        "behaviour": manifest.behaviour and manifest.behaviour.model_dump(),
         "kind": manifest.index.kind,
         "profile": manifest.index.profile,
         "factory": manifest.index.factory,
@@ -105,6 +106,16 @@ def describe(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return found, rejects
 
 
+def _behaviour(learned: dict[str, Any] | None) -> str:
+    if learned is None:
+        return "not learned"
+    kept = "histories kept" if learned["histories"] else "no histories kept"
+    return (
+        f"{learned['method']} from {learned['interactions']:,} interactions of "
+        f"{learned['users']:,} users, {kept}"
+    )
+
+
 def describe_tables(found: dict[str, Any]) -> Iterator[Table | Text]:
     """The same for people."""
     facts = Table(box=None, show_header=False, pad_edge=False)
@@ -120,6 +131,7 @@ def describe_tables(found: dict[str, Any]) -> Iterator[Table | Text]:
             f"{found['fusion']}, missing modalities: {found['missing']}, "
             f"weights {_SOURCES[found['weights_from']]}"
         ),
+        "behaviour": _behaviour(found["behaviour"]),
         "rows": _rows(found),
         "searched at": _searched_at(found),
         "drift": _drift_told(found["drift"]),

@@ -194,6 +194,9 @@ class _Build:
         try:
             before, notes = self._before(store)
             recipe = self._recipe(specs, ways, choices, before)
+            if before is not None:
+                recipe, dropped = recipe.with_behaviour_of(before)
+                notes += dropped
             edition = store.begin_edition()
             encoder = ItemEncoder(
                 store,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .behaviour import popularity_of
 from .blocks import BlockSource
 from .calibrate import calibrate, scan_recall
 from .durable import sync_folder, write_file
@@ -153,11 +154,12 @@ class Deriver:
                 self._progress.advance(len(chunk))
             rows, checksums = writer.close()
         self._progress.finish()
-        ids = (record.id for _, record in self._snapshot.scan_records())
+        ids = [record.id for _, record in self._snapshot.scan_records()]
         files = {
             folder.ROWS: entry_of(rows),
             folder.ROW_CHECKSUMS: entry_of(checksums),
             **position_files(folder, numbers, ids, states),
+            **popularity_file(folder, self._snapshot, ids),
         }
         return files, states
 
@@ -229,6 +231,17 @@ def position_files(
         folder.IDS: entry_of(write_ids(folder.path(folder.IDS), ids)),
         folder.MASK: entry_of(write_file(folder.path(folder.MASK), states.tobytes())),
     }
+
+
+def popularity_file(
+    folder: GenerationLayout, snapshot: Snapshot, ids: Sequence[str]
+) -> dict[str, FileEntry]:
+    """Write how popular the item at each position is; no file where nothing is known of any."""
+    popularity = popularity_of(snapshot.view, ids)
+    if popularity is None:
+        return {}
+    data = popularity.astype("<f4").tobytes()
+    return {folder.POPULARITY: entry_of(write_file(folder.path(folder.POPULARITY), data))}
 
 
 def space_entries(recipe: Recipe, fusion: Fusion, states: NDArray[np.uint8]) -> list[SpaceEntry]:

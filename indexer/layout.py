@@ -30,6 +30,7 @@ class GenerationLayout:
     HEADS = "heads.safetensors"
     RANKING = "ranking.json"
     RANKING_WEIGHTS = "ranking.safetensors"
+    POPULARITY = "popularity.f32"
 
     def path(self, name: str) -> Path:
         return self.root / name

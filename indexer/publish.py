@@ -18,6 +18,7 @@ from .progress import Progress
 from .ranking import RankingFiles, ranking_files
 from .recipe import Recipe
 from .snapshot import Current, Snapshot
+from .spaces import BEHAVIOUR
 from .store import Store
 
 
@@ -144,6 +145,7 @@ def _manifest(edition: int, number: int, derived: Derived) -> Manifest:
         spaces=derived.spaces,
         index=derived.index,
         catalog=recipe.catalog,
+        behaviour=recipe.behaviour if recipe.space_filled_by(BEHAVIOUR) else None,
         files=derived.files,
         ranking=None if recipe.ranking is None else recipe.ranking.basis,
     )

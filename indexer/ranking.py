@@ -12,13 +12,14 @@ from .fusion import dump_fusion
 from .generation import read_checked
 from .layout import GenerationLayout
 from .manifest import Manifest
+from .spaces import BEHAVIOUR
 
 if TYPE_CHECKING:
-    from .recipe import Recipe
+    from .recipe import Recipe, Space
 
 DROPPED = (
-    "the re-ranking head was dropped: the spaces, their weights, heads or encoders, the fusion or "
-    "the policy have changed; run `catalens learn head` again"
+    "the re-ranking head was dropped: the spaces, their encoders or alignment heads, the fusion or "
+    "the policy for what is missing have changed; run `catalens learn head` again"
 )
 
 
@@ -38,19 +39,15 @@ def ranking_files(folder: GenerationLayout, ranking: RankingFiles) -> dict[str, 
 
 
 def basis_of(recipe: Recipe) -> str:
-    """SHA-256 of all that decides how an item scores and which similarities are told of it: a head
-    that was learned on one basis knows nothing of another. Means and components are not among it:
-    they are fitted anew whenever items are."""
+    """SHA-256 of what decides which similarities are told of an item: a head that was learned on
+    one basis knows nothing of another. Weights and strengths are not among it, which leave features
+    what they are; nor are means and components, or what item vectors were learned from: these are
+    learned anew whenever there is more to learn from."""
     spaces = [
         {
             "name": space.name,
-            "weight": space.spec.weight,
             "pool": space.spec.pool,
-            "fingerprints": dict(sorted(space.fingerprints.items())),
-            "heads": {
-                modality: [reach.source, reach.head.fingerprint(), reach.trust, reach.strength]
-                for modality, reach in sorted(space.heads.items())
-            },
+            "reached": _reached(space),
         }
         for space in recipe.spaces
     ]
@@ -64,6 +61,14 @@ def basis_of(recipe: Recipe) -> str:
         "missing": recipe.missing,
     }
     return hashlib.sha256(orjson.dumps(told)).hexdigest()
+
+
+def _reached(space: Space) -> dict[str, str]:
+    """What tells the encoder, or the head, by which each modality reaches a space."""
+    if space.spec.item == BEHAVIOUR:
+        return {}
+    found = {modality: reach.head.fingerprint() for modality, reach in space.heads.items()}
+    return dict(sorted({**found, **space.fingerprints}.items()))
 
 
 def read_ranking(folder: GenerationLayout, manifest: Manifest) -> RankingFiles | None:

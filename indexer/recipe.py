@@ -11,11 +11,12 @@ from encoders import SpaceSpec
 from .errors import ProfileError
 from .fusion import ConcatFusion, Fusion, MeanFusion
 from .heads import AlignedReach
-from .manifest import CatalogEntry, HeadEntry, Manifest, SpaceEntry
+from .manifest import BehaviourEntry, CatalogEntry, HeadEntry, Manifest, SpaceEntry
 from .missing import Policy
 from .plan import Profile, check_profile, rows_of
 from .ranking import RankingFiles
 from .row_codecs import RowType, check_row_type
+from .spaces import BEHAVIOUR
 
 UNLEARNED = (ConcatFusion.kind, MeanFusion.kind)
 """Fusions that a generation fits by itself."""
@@ -57,6 +58,8 @@ class Recipe:
     rows: RowType
     ranking: RankingFiles | None = None
     """Re-ranking heads; left out of what is derived where they were learned on another basis."""
+    behaviour: BehaviourEntry | None = None
+    """What the space of item vectors was learned from, where there is one."""
 
     @classmethod
     def of(
@@ -77,7 +80,12 @@ class Recipe:
             profile=manifest.index.profile,
             factory=manifest.index.factory if manifest.index.kind == "custom" else None,
             rows=manifest.index.rows,
+            behaviour=manifest.behaviour,
         )
+
+    def space_filled_by(self, modality: str) -> Space | None:
+        """The space whose blocks come from a modality; None where there is none."""
+        return next((space for space in self.spaces if space.spec.item == modality), None)
 
     def with_weights(
         self, weights: Mapping[str, float], source: Literal["given", "learned"]
@@ -151,6 +159,23 @@ class Recipe:
             "`catalens learn fusion` again"
         )
         return kept, notes
+
+    def with_behaviour_of(self, before: Recipe) -> tuple[Recipe, list[str]]:
+        """This recipe of a new build, with the space of item vectors of an earlier one.
+
+        Returns:
+            the recipe, and what could not be kept, for people to read.
+        """
+        space = before.space_filled_by(BEHAVIOUR)
+        if space is None:
+            return self, []
+        if any(one.name == space.name for one in self.spaces):
+            return self, [
+                f"item vectors were dropped: the catalog has a space of the name {space.name} now"
+            ]
+        bit = 1 + max(one.bit for one in self.spaces)
+        kept = replace(space, bit=bit, heads={})
+        return replace(self, spaces=(*self.spaces, kept), behaviour=before.behaviour), []
 
     def _with_head(self, name: str, modality: str, reach: AlignedReach) -> Recipe:
         spaces = tuple(

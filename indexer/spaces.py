@@ -17,6 +17,10 @@ from .errors import FingerprintMismatchError
 from .items import Item, Reject
 
 VECTOR = "vector"
+BEHAVIOUR = "behaviour"
+"""The modality of item vectors, learned from what users did, and the name of their space."""
+LIKED = "behaviour:liked"
+"""The modality of the vectors by which an item asks when a user likes it."""
 _LEAST_PEEKED = 1_000
 _MOST_PEEKED = 100_000
 

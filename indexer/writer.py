@@ -38,7 +38,7 @@ from .rebuild import Derivation, index_layout
 from .recipe import Recipe
 from .retry import Retry, RetrySummary
 from .row_parser import item_id
-from .spaces import VECTOR, Reach, checked_encoder
+from .spaces import BEHAVIOUR, VECTOR, Reach, checked_encoder, kind_of_input
 from .store import Store
 
 # Ids looked up at once.
@@ -475,6 +475,7 @@ class Writer:
                 Reach(space.name, m, checked_encoder(self._pool, space.spec, m, known), known)
                 for space in recipe.spaces
                 for m, known in space.fingerprints.items()
+                if kind_of_input(m) != BEHAVIOUR  # looked up, not encoded
             ]
         return ItemEncoder(
             self._store,

@@ -15,6 +15,7 @@ from indexer.heads import AlignedReach
 from indexer.missing import PRESENT, renormalise_needs
 from indexer.pooling import pooled
 from indexer.row_parser import MAX_ID_BYTES
+from indexer.spaces import LIKED
 
 from .errors import ModalityNotIndexedError, NoWeightError, UnknownItemError, UnknownWeightError
 from .query import Part, Query
@@ -22,6 +23,15 @@ from .query_encoder import QueryEncoder
 
 Floats = NDArray[np.float32]
 Input = tuple[str, str, bytes]
+
+
+class Past(NamedTuple):
+    """A history behind a query, for a head to look at: the same with its last few items alone, and
+    the positions (m,) of what is liked in it with weights float32 (m,) that add up to 1."""
+
+    recent: Composed
+    liked: NDArray[np.int64]
+    weights: Floats
 
 
 class Composed(NamedTuple):
@@ -37,6 +47,7 @@ class Composed(NamedTuple):
     terms: dict[str, list[tuple[float, Floats]]]
     missing: str
     is_against: bool
+    past: Past | None = None
 
     @property
     def blocks(self) -> dict[str, Floats]:
@@ -206,14 +217,15 @@ class Composer:
         found = []
         for entry, state in zip(self._spaces, self._live.states[position], strict=True):
             if state == PRESENT:
-                modality = entry.spec.item
+                # A liked item asks by another vector than it is found by, where it has two.
+                modality = LIKED if LIKED in entry.fingerprints else entry.spec.item
                 x, known = pooled(self._snapshot, entry.fingerprints[modality], modality, [inputs])
                 if known[0]:
                     found.append((entry.spec.name, modality, x[0]))
         return found
 
     def find(self, item_id: str) -> int | None:
-        """Position of an item; None where there is none."""
+        """Position of an item; None where the index has it not."""
         # The store refuses keys that no id can be.
         storable = 0 < len(item_id.encode("utf-8", "surrogatepass")) <= MAX_ID_BYTES
         row = self._snapshot.row_of(item_id) if storable else None

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import operator
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from indexer import FusedQueries, IndexLayout, Manifest
+from indexer.learning.preference import HALF_LIFE
 
-from .errors import InvalidKError, InvalidRecallError, QueryError, RetrieverClosedError
+from .errors import (
+    HistoryError,
+    InvalidKError,
+    InvalidRecallError,
+    QueryError,
+    RetrieverClosedError,
+)
 from .hit import Hit
+from .profile import Wish
 from .query import Query
 from .query_log import QueryLog
+from .recommender import Recommender
 from .view import View
 
 _DEFAULT_K = 10
@@ -225,6 +234,125 @@ class Retriever:
             return answers
         finally:
             view.let_go()
+
+    def recommend(
+        self,
+        history: Sequence[Any] | None = None,
+        k: int | None = None,
+        *,
+        user: str | None = None,
+        where: str | None = None,
+        exclude_seen: bool = True,
+        weights: Mapping[str, float] | None = None,
+        half_life: float = HALF_LIFE,
+        interests: int = 1,
+        diversity: float = 0.0,
+        recall: float | None = None,
+        explain: bool = True,
+        head: bool = True,
+    ) -> list[Hit]:
+        """The k items that go best with what a user did.
+
+        A history is a query of all its items at once, in every space that they have: liked ones
+        count the more, the younger they are and the higher their value is, and disliked ones count
+        against. Items that are in the index no more are passed over. Who has no history, or likes
+        nothing in it, gets what is most popular; the scores are then how popular, and no space has
+        a part in them.
+
+        Args:
+            history: items: an id, (id, value) or (id, value, time); without times the oldest first.
+                What values mean was said when behaviour was learned; without that, 0 says nothing
+                and 1 is liked. A value that is left out means liked.
+            k: hits wanted, from 1 to the number of items; None for 10, or for all items of a
+                smaller index.
+            user: a user whose history the index keeps, in place of one that is given.
+            where: a filter on metadata, as in `search`.
+            exclude_seen: whether items of the history are left out.
+            weights: weight per space or modality, as in `Query`.
+            half_life: an interaction counts half as much as one that is so many interactions
+                younger.
+            interests: at most so many, from 1 to 20: liked items are clustered, each cluster asks
+                for itself, and hits are dealt by what the clusters weigh. An interest has at least
+                five liked items on average.
+            diversity: from 0 to 1: how much a hit loses that is like one before it (maximal
+                marginal relevance over the fused vectors).
+            recall: as in `search`.
+            explain: as in `search`.
+            head: whether the re-ranking head, where the index has learned one from histories,
+                orders the hits. It does so where weights, half-life, interests and diversity are
+                left as they are: so it has learned.
+
+        Returns:
+            at most k hits, best first.
+
+        Raises:
+            HistoryError: a history that does not read, or both or none of `history` and `user`.
+            HistoriesNotKeptError: a user is named, and the index keeps no histories.
+            NoPopularityError: nothing is liked, and the index knows nothing of what is popular.
+            RecommendOptionError: a half-life, number of interests or diversity that cannot be.
+            QueryError, FilterError: as `search`.
+        """
+        if (history is None) == (user is None):
+            raise HistoryError(
+                "recommendation",
+                expected="a history or a user",
+                got="neither" if user is None else "both",
+                remedy="Pass history=[...], or user='...'; an empty history is one.",
+            )
+        wish = Wish(
+            where, exclude_seen, weights, half_life, interests, diversity, recall, explain, head
+        ).check()
+        view = self._held()
+        try:
+            recommender = Recommender(view)
+            given = recommender.history(user) if user is not None else history
+            assert given is not None
+            return self._recommended(view, recommender, [given], k, wish)[0]
+        finally:
+            view.let_go()
+
+    def recommend_many(
+        self,
+        histories: Sequence[Sequence[Any]],
+        k: int | None = None,
+        *,
+        where: str | None = None,
+        exclude_seen: bool = True,
+        weights: Mapping[str, float] | None = None,
+        half_life: float = HALF_LIFE,
+        interests: int = 1,
+        diversity: float = 0.0,
+        recall: float | None = None,
+        explain: bool = True,
+        head: bool = True,
+    ) -> list[list[Hit]]:
+        """The k items that go best with each of many histories, searched together.
+
+        Arguments and errors are those of `recommend`.
+        """
+        wish = Wish(
+            where, exclude_seen, weights, half_life, interests, diversity, recall, explain, head
+        ).check()
+        view = self._held()
+        try:
+            return self._recommended(view, Recommender(view), histories, k, wish)
+        finally:
+            view.let_go()
+
+    def _recommended(
+        self,
+        view: View,
+        recommender: Recommender,
+        histories: Sequence[Sequence[Any]],
+        k: int | None,
+        wish: Wish,
+    ) -> list[list[Hit]]:
+        k = _checked_k(k, len(view.live))
+        if wish.recall is not None:
+            _checked_recall(wish.recall)
+        if not k:
+            return [[] for _ in histories]
+        return recommender.recommend(histories, k, wish)
 
     def fused(self, queries: Sequence[Query]) -> FusedQueries:
         """The vectors that queries are searched with: what an index is tuned with.

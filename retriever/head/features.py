@@ -35,6 +35,18 @@ class Candidates(NamedTuple):
     scores: Floats
     rows: Floats
     account: Account
+    past: PastMatch | None = None
+
+
+class PastMatch(NamedTuple):
+    """How they match the history that asks: by the last few items of it alone; positions (m,) of
+    what is liked in it, the weights (m,) of these, which add up to 1, and their fused rows
+    (m, D)."""
+
+    recent: Account
+    liked: Positions
+    weights: Floats
+    rows: Floats
 
 
 class FeatureSpec(BaseModel):
@@ -44,6 +56,10 @@ class FeatureSpec(BaseModel):
 
     spaces: Annotated[list[str], Field(min_length=1, max_length=64)]
     fields: MetadataFields
+    popularity: bool = False
+    """Whether it is known how popular items are."""
+    past: bool = False
+    """Whether queries are histories."""
 
     @property
     def names(self) -> list[str]:
@@ -54,6 +70,11 @@ class FeatureSpec(BaseModel):
         `present` and `imputed` are those that hits tell; `agreement` is the cosine of an item's
         fused row to the weighted mean of the best candidates, and `agreement FIELD` how often the
         values that it has in a field are found among these. The others are the item's metadata.
+
+        `popularity` is the logarithm of one more than that. Of a history, `recent` is the
+        similarity to its last few items alone, `closest` the cosine of an item's fused row to the
+        liked one that is nearest, `liked FIELD` how often its values are found among what is
+        liked, and `distance FIELD` how far its number is from their mean.
         """
         each = ("similarity", "rank", "present", "imputed")
         return [
@@ -63,22 +84,39 @@ class FeatureSpec(BaseModel):
             "agreement",
             *(f"{what} {space}" for space in self.spaces for what in each),
             *(f"agreement {field}" for field in self.fields.values),
+            *(["popularity"] if self.popularity else []),
+            *self._of_the_past,
             *self.fields.columns,
+        ]
+
+    @property
+    def _of_the_past(self) -> list[str]:
+        if not self.past:
+            return []
+        return [
+            *(f"recent {space}" for space in self.spaces),
+            "closest",
+            *(f"liked {field}" for field in self.fields.values),
+            *(f"distance {field}" for field in self.fields.numbers),
         ]
 
 
 class FeatureReader:
     """Reads the features of candidates of one state of an index."""
 
-    def __init__(self, spec: FeatureSpec, live: Live, snapshot: Snapshot) -> None:
+    def __init__(
+        self, spec: FeatureSpec, live: Live, snapshot: Snapshot, popularity: Floats | None
+    ) -> None:
         self._spec = spec
         self._table = MetadataTable(spec.fields, live, snapshot)
         self._width = len(spec.names)
         self._blocks = spec.fields.blocks
+        self._numbers = len(spec.fields.numbers)
+        self._popularity = popularity
 
     def matrix(self, candidates: Candidates) -> Floats:
         """The features of a query's candidates, float32 (h, F)."""
-        positions, scores, rows, account = candidates
+        positions, scores, rows, account, past = candidates
         h = len(positions)
         found = np.zeros((h, self._width), dtype=np.float32)
         if not h:
@@ -108,5 +146,32 @@ class FeatureReader:
             values = table[:, block]
             found[:, column] = values @ (shares @ values)
             column += 1
+        if self._spec.popularity:
+            if self._popularity is not None:
+                found[:, column] = np.log1p(self._popularity[positions])
+            column += 1
+        if self._spec.past:
+            if past is not None:
+                self._look_back(found[:, column:], past, rows, table)
+            column += len(self._spec.spaces) + 1 + len(self._blocks) + self._numbers
         found[:, column:] = table
         return found
+
+    def _look_back(self, found: Floats, past: PastMatch, rows: Floats, table: Floats) -> None:
+        """What the history tells of the candidates, into the first columns of `found`."""
+        for place, name in enumerate(self._spec.spaces):
+            told = past.recent.told.get(name)
+            if told is not None:
+                found[:, place] = told.match.similarity
+        column = len(self._spec.spaces)
+        lengths = np.sqrt(np.vecdot(rows, rows))[:, None] * np.sqrt(np.vecdot(past.rows, past.rows))
+        found[:, column] = (rows @ past.rows.T / (lengths + _TINY)).max(axis=1, initial=-1.0)
+        liked = past.weights @ self._table.take(past.liked)
+        for place, block in enumerate(self._blocks, start=column + 1):
+            found[:, place] = table[:, block] @ liked[block]
+        column += 1 + len(self._blocks)
+        n = self._numbers
+        known = liked[n : 2 * n]
+        mean = np.divide(liked[:n], known, out=np.zeros_like(known), where=known > 0)
+        away = np.abs(table[:, :n] - mean) * (table[:, n : 2 * n] > 0) * (known > 0)
+        found[:, column : column + n] = away

@@ -33,7 +33,7 @@ from .errors import (
     WeakHeadError,
 )
 from .examples import Examples, Judgement, ideal_gain, split
-from .features import FeatureReader, FeatureSpec
+from .features import FeatureSpec
 from .files import MOST_DEPTH, HeadEntry, Privacy, RankingHead, Task, dump_ranking, load_ranking
 from .losses import LOSSES
 from .private import SETTINGS, check_epsilon, train_private
@@ -51,7 +51,7 @@ _SIGNIFICANT = 0.05
 _SAMPLED = 10_000
 _ASKED_AT_ONCE = 128
 _OWN = 200
-_MEDIA = ("id", "image", "audio", "vector", "text")
+_MEDIA = ("id", "image", "audio", "vector")
 
 
 @dataclass(frozen=True)
@@ -160,16 +160,16 @@ def learn_head(
     with opened_for_writing(path) as index:
         view = View.open(index.layout, device)
         try:
-            spec = feature_spec(view)
+            spec = feature_spec(view, past=False)
             judged, unfound = _judgements(view, spec, topics, asked.depth, told)
             return Lesson(index, view, "search", spec, asked, told, started).learn(judged, unfound)
         finally:
             view.let_go()
 
 
-def feature_spec(view: View) -> FeatureSpec:
-    """The features that candidates of an index have; its columns of text and media say nothing by
-    their values."""
+def feature_spec(view: View, *, past: bool) -> FeatureSpec:
+    """The features that candidates of an index have; its columns of media say nothing by their
+    values. `past` is whether queries are histories."""
     manifest = view.generation.manifest
     numbers = view.live.row_numbers[view.live.alive]
     if len(numbers) > _SAMPLED:
@@ -182,6 +182,8 @@ def feature_spec(view: View) -> FeatureSpec:
     return FeatureSpec(
         spaces=[space.spec.name for space in manifest.spaces],
         fields=MetadataFields.chosen(records, leave),
+        popularity=view.generation.layout.POPULARITY in manifest.files,
+        past=past,
     )
 
 
@@ -189,13 +191,14 @@ def _judgements(
     view: View, spec: FeatureSpec, topics: Sequence[Topic], depth: int, progress: Progress
 ) -> tuple[list[Judgement], float]:
     """What retrieval returns for judged queries, and which part of what is relevant it does not."""
-    reader = FeatureReader(spec, view.live, view.snapshot)
+    reader = view.reader(spec)
     judged: list[Judgement] = []
     relevant = found = 0
     progress.start("ask", len(topics))
     for start in range(0, len(topics), _ASKED_AT_ONCE):
         some = topics[start : start + _ASKED_AT_ONCE]
-        answers = view.candidates([Query(text=one.text) for one in some], depth)
+        composed = view.composer.compose([Query(text=one.text) for one in some])
+        answers = view.candidates(composed, depth)
         for topic, candidates in zip(some, answers, strict=True):
             ids = view.live.ids(candidates.positions)
             grades = np.array([max(topic.grades.get(one, 0), 0) for one in ids], dtype=np.float32)
@@ -362,11 +365,11 @@ class Lesson:
 
     def _of_the_catalog(self) -> Examples:
         """What the catalog finds for some of its own items: features that tell of no query."""
-        live, reader = self.view.live, FeatureReader(self.spec, self.view.live, self.view.snapshot)
+        live, reader = self.view.live, self.view.reader(self.spec)
         alive = np.flatnonzero(live.alive)
         drawn = np.random.default_rng(self.options.seed).permutation(alive)[:_OWN]
         queries = [Query(like=[one]) for one in live.ids(np.sort(drawn))]
-        found = self.view.candidates(queries, self.options.depth)
+        found = self.view.candidates(self.view.composer.compose(queries), self.options.depth)
         return Examples.of(
             [
                 Judgement(str(n), reader.matrix(one), np.zeros(len(one.scores), np.float32), 1.0)

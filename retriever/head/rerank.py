@@ -7,8 +7,6 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from indexer import Live, Snapshot
-
 from ..hit import HeadMatch
 from .features import Candidates, FeatureReader
 from .files import RankingHead
@@ -19,11 +17,11 @@ Floats = NDArray[np.float32]
 class Reranker:
     """Orders the candidates of a query by what a head makes of their features."""
 
-    def __init__(self, head: RankingHead, live: Live, snapshot: Snapshot) -> None:
+    def __init__(self, head: RankingHead, reader: FeatureReader) -> None:
         self.depth = head.entry.depth
         self._names = head.entry.names
         self._model = head.model
-        self._reader = FeatureReader(head.entry.features, live, snapshot)
+        self._reader = reader
 
     def scores(self, candidates: Candidates) -> tuple[Floats, Floats]:
         """Scores (h,) of candidates, at most `depth`, and the features (h, F) behind them."""

@@ -145,7 +145,7 @@ def test_features_know_nothing_of_judgements(learned: tuple[Path, Any]) -> None:
     ]
     layout = IndexLayout(learned[0])
     view = View.open(layout, "cpu")
-    spec = feature_spec(view)
+    spec = feature_spec(view, past=False)
     silent: Any = type("Silent", (), dict.fromkeys(("start", "advance", "finish"), _nothing))()
     ours, theirs = (_judgements(view, spec, some, 100, silent)[0] for some in (TOPICS, other))
     view.let_go()
