@@ -27,6 +27,7 @@ from retriever import (
     evaluate_index,
     join_clicks,
     learn_head,
+    learn_head_from_interactions,
     read_topics,
     sweep_index,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "learn_behaviour",
     "learn_fusion",
     "learn_head",
+    "learn_head_from_interactions",
     "read_topics",
     "rebuild_index",
     "sweep_index",

@@ -11,6 +11,7 @@ import typer
 from rich.text import Text
 
 from retriever.evaluation import read_topics
+from retriever.head.histories import learn_head_from_interactions
 from retriever.head.learn import HeadOptions, HeadSummary, learn_head
 
 from .options import Device, Index, Json, print_json
@@ -20,14 +21,22 @@ from .terminal import Bars, Output, progress_wanted
 def head(
     index: Index,
     judgements: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             help='JSON lines of {"query": text, "relevant": [ids]}; or TREC qrels, with --queries.'
         ),
-    ],
+    ] = None,
     queries: Annotated[
         Path | None, typer.Option(help="Beside TREC qrels: lines of number, tab, text.")
     ] = None,
+    interactions: Annotated[
+        str | None,
+        typer.Option(help="JSON lines, CSV, TSV or Parquet of user, item, value, time."),
+    ] = None,
+    user: Annotated[str | None, typer.Option(help="Column of user ids.")] = None,
+    item: Annotated[str | None, typer.Option(help="Column of item ids.")] = None,
+    value: Annotated[str | None, typer.Option(help="Column of values.")] = None,
+    time: Annotated[str | None, typer.Option(help="Column of times.")] = None,
     model: Annotated[str | None, typer.Option(help="linear or mlp; searched unless given.")] = None,
     loss: Annotated[
         str | None, typer.Option(help="pointwise, pairwise or listwise; searched unless given.")
@@ -50,11 +59,27 @@ def head(
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Learn to re-rank what is found from judged queries."""
+    """Learn to re-rank: what searches find, from judged queries; or what is recommended, from what
+    users did."""
     options = HeadOptions(model, loss, trials, depth, folds, seed, force, dp_epsilon)
-    topics = read_topics(judgements, queries)
+    if (judgements is None) == (interactions is None):
+        raise typer.BadParameter("pass --judgements or --interactions, and not both")
+    topics = [] if judgements is None else read_topics(judgements, queries)
     with Bars() if progress_wanted() else nullcontext() as bars:
-        summary = learn_head(index, topics, options=options, device=device, progress=bars)
+        if interactions is None:
+            summary = learn_head(index, topics, options=options, device=device, progress=bars)
+        else:
+            summary = learn_head_from_interactions(
+                index,
+                interactions,
+                user=user,
+                item=item,
+                value=value,
+                time=time,
+                options=options,
+                device=device,
+                progress=bars,
+            )
     if json:
         print_json({**asdict(summary), "path": str(summary.path), "run": str(summary.run)})
     else:
