@@ -23,6 +23,7 @@ from indexer.rebuild import Opened, opened_for_writing
 from ..evaluation.statistics import Difference, difference, estimate
 from ..evaluation.topics import Topic
 from ..query import Query
+from ..recommender import Recommender
 from ..view import View
 from .curves import write_run
 from .errors import (
@@ -50,7 +51,7 @@ _HELD_OUT = 5
 _SIGNIFICANT = 0.05
 _SAMPLED = 10_000
 _ASKED_AT_ONCE = 128
-_OWN = 200
+_OWN, _OWN_HISTORY = 200, 20
 _MEDIA = ("id", "image", "audio", "vector")
 
 
@@ -364,12 +365,20 @@ class Lesson:
         return Trained(model, settings, 0.0), [], Privacy(epsilon=spent, delta=delta, unit=unit)
 
     def _of_the_catalog(self) -> Examples:
-        """What the catalog finds for some of its own items: features that tell of no query."""
+        """What the catalog finds for some of its own items, or for random histories of them: features
+        that tell of nobody's query."""
         live, reader = self.view.live, self.view.reader(self.spec)
         alive = np.flatnonzero(live.alive)
         drawn = np.random.default_rng(self.options.seed).permutation(alive)[:_OWN]
-        queries = [Query(like=[one]) for one in live.ids(np.sort(drawn))]
-        found = self.view.candidates(self.view.composer.compose(queries), self.options.depth)
+        ids = live.ids(np.sort(drawn))
+        if self.task == "search":
+            composed = self.view.composer.compose([Query(like=[one]) for one in ids])
+            found = self.view.candidates(composed, self.options.depth)
+        else:
+            rng = np.random.default_rng(self.options.seed)
+            several = [rng.choice(ids, _OWN_HISTORY).tolist() for _ in ids]
+            recommended = Recommender(self.view).candidates(several, self.options.depth)
+            found = [candidates for _, candidates in recommended]
         return Examples.of(
             [
                 Judgement(str(n), reader.matrix(one), np.zeros(len(one.scores), np.float32), 1.0)
