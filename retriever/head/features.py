@@ -65,8 +65,8 @@ class FeatureSpec(BaseModel):
     def names(self) -> list[str]:
         """Names of the features.
 
-        `score` is the fused score and `standing` the same in standard deviations from the mean of
-        the candidates; `rank` and `rank SPACE` are the binary logarithm of 1 + rank; `similarity`,
+        `standing` is the fused score, in standard deviations from the mean of the candidates: as it
+        is it would change with the weights. `rank` and `rank SPACE` are the binary logarithm of 1 + rank; `similarity`,
         `present` and `imputed` are those that hits tell; `agreement` is the cosine of an item's
         fused row to the weighted mean of the best candidates, and `agreement FIELD` how often the
         values that it has in a field are found among these. The others are the item's metadata.
@@ -78,7 +78,6 @@ class FeatureSpec(BaseModel):
         """
         each = ("similarity", "rank", "present", "imputed")
         return [
-            "score",
             "standing",
             "rank",
             "agreement",
@@ -126,11 +125,11 @@ class FeatureReader:
         standing /= np.sqrt(standing.dot(standing) / np.float32(h)) + _TINY
         shares = np.exp(_SHARPNESS * (standing - standing.max()))
         shares /= shares.sum()
-        found[:, 0], found[:, 1], found[:, 2] = scores, standing, ranks
+        found[:, 0], found[:, 1] = standing, ranks
         centre = shares @ rows
         lengths = np.sqrt(np.vecdot(rows, rows) * centre.dot(centre))
-        found[:, 3] = (rows @ centre) / (lengths + _TINY)
-        column = 4
+        found[:, 2] = (rows @ centre) / (lengths + _TINY)
+        column = 3
         for place, name in enumerate(self._spec.spaces):
             told = account.told.get(name)
             states = account.states[:, place]

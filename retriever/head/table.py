@@ -20,10 +20,12 @@ Value = bool | str
 # A field is of numbers, or a value worth a column, if so many of the records say so.
 _NUMBERS = 0.2
 _LEAST_PART, _LEAST_ITEMS = 0.01, 5
-_MOST_VALUES = 16
+_MOST_VALUES = 24
 _MOST_FIELDS = 8
 # Larger numbers say nothing that their size does not.
 _LARGEST = 1e12
+# "Drama, Comedy" are two values, a sentence with commas is one.
+_LONGEST_VALUE = 30
 Name = Annotated[str, Field(max_length=1_000)]
 
 
@@ -132,7 +134,10 @@ def _number(value: Any) -> float | None:
 
 
 def _values(value: Any) -> Sequence[Value]:
-    if isinstance(value, bool | str):
+    if isinstance(value, str):
+        parts = [part.strip() for part in value.split(",")]
+        return parts if all(0 < len(part) <= _LONGEST_VALUE for part in parts) else (value,)
+    if isinstance(value, bool):
         return (value,)
     if isinstance(value, list):
         return [one for one in value if isinstance(one, bool | str)]
