@@ -42,6 +42,7 @@ from .harness import Options, Result, Target, command, cores, rounded, say
 SHARES = {"whole": 0.0, "half of the items holed": 0.5}
 EPSILONS = (1.0, 3.0, 8.0)
 _MAPPED: Mapping[str, Any] = {"text": "text", "image": "image"}
+TRIALS = 3
 _HELD_OUT = 5
 _CANDIDATES = 100
 _BATCH = 100
@@ -88,7 +89,9 @@ def prepared(split: Split, share: float) -> tuple[Path, list[Topic], list[Topic]
 
 def worth(index: Path, learned: Sequence[Topic], judged: Sequence[Topic]) -> dict[str, Any]:
     """Learn a head and ask what it has not learned from, with it and without."""
-    summary = learn_head(index, learned, options=HeadOptions(force=True), device="cpu")
+    summary = learn_head(
+        index, learned, options=HeadOptions(trials=TRIALS, force=True), device="cpu"
+    )
     report = evaluate_index(index, judged, against=Setting(head=False), device="cpu")
     assert report.against is not None and report.differences is not None
     return {
@@ -104,6 +107,24 @@ def worth(index: Path, learned: Sequence[Topic], judged: Sequence[Topic]) -> dic
 
 def _told(gain: Difference) -> dict[str, Any]:
     return {name: None if v is None else rounded(v) for name, v in asdict(gain).items()}
+
+
+def privacy(index: Path, learned: Sequence[Topic], judged: Sequence[Topic]) -> dict[str, Any]:
+    """NDCG@10 of the same queries by heads that were trained with differential privacy."""
+    found: dict[str, Any] = {"queries_learned_from": len(learned)}
+    for epsilon in EPSILONS:
+        options = HeadOptions(epsilon=epsilon, force=True)
+        summary = learn_head(index, learned, options=options, device="cpu")
+        assert summary.privacy is not None
+        report = evaluate_index(index, judged, against=Setting(head=False), device="cpu")
+        assert report.differences is not None
+        found[f"epsilon {epsilon:g}"] = {
+            "epsilon": rounded(summary.privacy.epsilon),
+            "delta": summary.privacy.delta,
+            "head": rounded(report.measures[NDCG].mean),
+            "gain": _told(report.differences[NDCG]),
+        }
+    return found
 
 
 def speed(index: Path, topics: Sequence[Topic]) -> dict[str, Any]:
@@ -156,7 +177,10 @@ def run(options: Options) -> Result:
             say(f"  {name}, {holes}: {found}")
             figures["speed"][f"{name}, {holes}"] = speed(index, judged)
             say(f"  {figures['speed'][f'{name}, {holes}']}")
-    settings = {"datasets": "clip art, stamps", "threads": 1, "cores": cores(), "seed": SEED}
+            if name == "stamps" and share:
+                figures["privacy"] = privacy(index, learned, judged)
+                say(f"  {figures['privacy']}")
+    settings = {"datasets": "clip art, stamps", "threads": 1, "trials": TRIALS, "seed": SEED}
     return Result("head", settings, figures, targets(figures))
 
 

@@ -61,7 +61,7 @@ class MetadataFields(BaseModel):
         kept = {}
         for field, counts in sorted(values.items(), key=lambda one: -one[1].total()):
             common = [v for v, c in counts.most_common(_MOST_VALUES) if least <= c < n]
-            if field not in left and common:
+            if field not in left and common and _tell(records, field, common):
                 kept[field] = common
         return cls(
             numbers=numbers[:_MOST_FIELDS],
@@ -121,6 +121,14 @@ class MetadataTable:
             # Last: who reads it in another thread finds the row written.
             self._known[unknown] = True
         return self._rows.take(positions, axis=0)
+
+
+def _tell(records: Sequence[Mapping[str, Any]], field: str, values: Sequence[Value]) -> bool:
+    """Whether these values are what a field is about: half of the records that have it carry one.
+    Of titles that are parted by commas, as "Net, The", few do."""
+    known = [_values(record[field]) for record in records if field in record]
+    carried = sum(any(one in values for one in here) for here in known)
+    return 2 * carried >= len(known)
 
 
 def _number(value: Any) -> float | None:
