@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from difflib import get_close_matches
@@ -192,9 +192,8 @@ def read_interactions(
     """
     progress = progress or Silent()
     reader, seen, name = open_rows(source, "interactions")
-    mapping = _mapped(columns or InteractionColumns(), seen, name)
-    if mapping["user"] is None and not one_user:
-        raise _no_column(name, "a column of users, such as 'user'", seen, "")
+    needed = ("item",) if one_user else ("user", "item")
+    mapping = _mapped(columns or InteractionColumns(), needed, seen, name)
     if one_user:
         mapping["user"] = None
     gathered = _Gathered(mapping, is_known, (time() if now is None else now) + _AHEAD_SECONDS)
@@ -305,7 +304,7 @@ class _Gathered:
 
 
 def _mapped(
-    columns: InteractionColumns, seen: Mapping[str, None], name: str
+    columns: InteractionColumns, needed: Sequence[str], seen: Mapping[str, None], name: str
 ) -> dict[str, str | None]:
     """The name of each column; None for values or times that the dump does not have.
 
@@ -322,8 +321,8 @@ def _mapped(
             raise _no_column(name, f"a column {given!r}", seen, hint)
         else:
             found[role] = given
-        if found[role] is None and role == "item":
-            raise _no_column(name, "a column of items, such as 'item'", seen, "")
+        if found[role] is None and role in needed:
+            raise _no_column(name, f"a column of {role}s, such as {names[0]!r}", seen, "")
     return found
 
 

@@ -162,7 +162,7 @@ def test_learning_again_takes_the_place_of_what_was_learned(learned: Path, tmp_p
     assert [space.spec.name for space in opened.manifest.spaces] == ["words", "behaviour"]
     assert entry.fingerprints != before.fingerprints
     assert (entry.coverage, entry.dimension) == (48, 10)
-    assert summary.chosen.penalty is None
+    assert summary.chosen.setting == summary.rank == 8
     with Retriever.open(index) as retriever:
         snapshot = retriever._view.snapshot
         for fingerprint in before.fingerprints.values():  # nothing is left of the old vectors
