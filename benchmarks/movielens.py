@@ -106,12 +106,12 @@ def catalog_index(films: Sequence[Mapping[str, Any]]) -> Path:
     return out
 
 
-def learned_index(base: Path, name: str, cases: Sequence[Case], **options: Any) -> Path:
+def learned_index(base: Path, name: str, cases: Sequence[Case]) -> Path:
     """A copy of an index that has learned from the histories of cases."""
     out = base.with_name(name)
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(base, out, ignore=shutil.ignore_patterns("lock.mdb"))
-    summary = learn_behaviour(out, as_rows(cases), **{**LEARNED, **options})
+    summary = learn_behaviour(out, as_rows(cases), **LEARNED)
     say(f"  learned in {summary.seconds:.1f} s: {summary.chosen}, explained {summary.explained}")
     return out
 
@@ -164,13 +164,11 @@ def warm(
     contestants |= {one.name: run_apart(one, training) for one in APART}
     rows, not_run = run_all(contestants, cases, ids)
     histories = [case.history for case in cases]
-    for method in ("ease", "als", "bpr"):
-        index = learned_index(base, f"movielens-{method}.idx", cases, method=method)
-        for name in (BEHAVIOUR, FUSED) if method != "ease" else tuple(WEIGHTS):
-            each = ndcg(cases, recommended(index, histories, K, weights=WEIGHTS[name]))
-            shown = name if method == "ease" else f"{name}, {method}"
-            rows[shown] = {"setting": "chosen on histories alone", "each": each}
-            say(f"  {shown}: {each.mean():.4f}")
+    index = learned_index(base, "movielens-learned.idx", cases)
+    for name, weights in WEIGHTS.items():
+        each = ndcg(cases, recommended(index, histories, K, weights=weights))
+        rows[name] = {"setting": "chosen on histories alone", "each": each}
+        say(f"  {name}: {each.mean():.4f}")
     return rows, not_run
 
 
@@ -228,7 +226,7 @@ def _cold_scores(
 def targets_of(rows: Mapping[str, float], cold_rows: Mapping[str, float]) -> list[Target]:
     """What was promised, and what came of it."""
     als, ours = rows["implicit ALS"], rows[FUSED]
-    others = {name: value for name, value in cold_rows.items() if name != FUSED}
+    others = {n: value for n, value in cold_rows.items() if n not in (FUSED, BEHAVIOUR)}
     best = max(others, key=lambda name: others[name])
     return [
         Target("fused, NDCG@10", f">= implicit ALS ({als:.3f})", f"{ours:.3f}", ours >= als),

@@ -218,6 +218,7 @@ class _Gathered:
         self._columns = columns
         self._is_known = is_known
         self._latest = latest
+        self._ids: dict[str | int, str] = {}
         self._user_numbers: dict[str, int] = {}
         self._item_numbers: dict[str, int] = {}
         self._unknown: set[str] = set()
@@ -234,8 +235,8 @@ class _Gathered:
             return
         get, columns = row.values.get, self._columns
         try:
-            user = "" if columns["user"] is None else item_id(get(columns["user"]))
-            item = item_id(get(columns["item"] or ""))
+            user = "" if columns["user"] is None else self._id(get(columns["user"]))
+            item = self._id(get(columns["item"] or ""))
             value = 1.0 if columns["value"] is None else value_of(get(columns["value"]))
             when = 0.0 if columns["time"] is None else seconds_of(get(columns["time"]))
         except RejectedRowError as error:
@@ -251,6 +252,15 @@ class _Gathered:
         self._items.append(number)
         self._values.append(value)
         self._times.append(when)
+
+    def _id(self, given: object) -> str:
+        """The id that a value stands for; each is checked once."""
+        if type(given) is not str and type(given) is not int:
+            return item_id(given)
+        known = self._ids.get(given)
+        if known is None:
+            known = self._ids[given] = item_id(given)
+        return known
 
     def _item_number(self, item: str) -> int | None:
         number = self._item_numbers.get(item)
@@ -384,6 +394,11 @@ def seconds_of(given: object) -> float:
 
 def _number(given: object) -> float | None:
     """A number, also one that a cell of CSV spells; None for anything else."""
+    if type(given) is float or type(given) is int:  # nearly always
+        try:
+            return float(given)
+        except OverflowError:
+            return None
     if isinstance(given, bool | np.bool_) or is_missing(given):
         return None
     if isinstance(given, int | float | np.integer | np.floating | str):

@@ -54,10 +54,10 @@ MOST_RANK = 1_024
 class BehaviourSummary:
     """What `learn_behaviour` did.
 
-    `chosen` has the penalty or rank, the space's default weight, and how well these ranked what users liked
-    last; `items` counts those with vectors of their own, `imputed` those whose vector comes from
-    their content, and `explained`, per space, the part of the vectors' variance that content there
-    explains on items held out.
+    `chosen` has the penalty or rank, the space's default weight, and how well these ranked what
+    users liked last; `items` counts those with vectors of their own, `imputed` those whose vector
+    comes from their content, and `explained`, per space, the part of the vectors' variance that
+    content there explains on items held out.
     """
 
     path: Path

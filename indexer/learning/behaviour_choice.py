@@ -64,8 +64,9 @@ class Trial:
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen (`setting` is EASE's penalty, or the rank of another method), and NDCG@10 of what users liked last by it: `behaviour` and `content` alone,
-    and `both`; None where there were too few users to ask."""
+    """What was chosen, and NDCG@10 of what users liked last by it: `behaviour` and `content` alone,
+    and `both`; None where there were too few users to ask. `setting` is EASE's penalty, or the rank
+    of another method."""
 
     setting: float
     weight: float
