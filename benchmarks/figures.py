@@ -227,4 +227,6 @@ _DRAWERS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Figure]]] = {
     "scale": _scale,
     "peers": peers_pictures,
     "gpu": lambda figures: {},  # a handful of numbers
+    "head": lambda figures: {},
+    "movielens": lambda figures: {},
 }

@@ -14,6 +14,7 @@ BENCHMARKS = (
     "encoding",
     "opening",
     "fusion",
+    "head",
     "movielens",
     "scale",
 )

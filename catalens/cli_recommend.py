@@ -151,8 +151,8 @@ def _print(summary: BehaviourSummary) -> None:
         f"{summary.path}: behaviour by {summary.method} from {read.kept:,} interactions of "
         f"{summary.users:,} users in {summary.seconds:,.1f} s",
         f"  {summary.items:,} items have vectors of their own, {summary.imputed:,} estimated ones",
-        f"  weight {chosen.weight:g}"
-        + ("" if chosen.penalty is None else f", penalty {chosen.penalty:g}"),
+        f"  weight {chosen.weight:g}, "
+        + (f"penalty {chosen.setting:g}" if summary.method == "ease" else f"rank {summary.rank}"),
     ]
     if chosen.both is None:
         lines.append(f"  nothing was chosen: {chosen.users:,} users have enough likes to be asked")

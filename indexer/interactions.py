@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from difflib import get_close_matches
@@ -192,9 +192,8 @@ def read_interactions(
     """
     progress = progress or Silent()
     reader, seen, name = open_rows(source, "interactions")
-    mapping = _mapped(columns or InteractionColumns(), seen, name)
-    if mapping["user"] is None and not one_user:
-        raise _no_column(name, "a column of users, such as 'user'", seen, "")
+    needed = ("item",) if one_user else ("user", "item")
+    mapping = _mapped(columns or InteractionColumns(), needed, seen, name)
     if one_user:
         mapping["user"] = None
     gathered = _Gathered(mapping, is_known, (time() if now is None else now) + _AHEAD_SECONDS)
@@ -219,6 +218,7 @@ class _Gathered:
         self._columns = columns
         self._is_known = is_known
         self._latest = latest
+        self._ids: dict[str | int, str] = {}
         self._user_numbers: dict[str, int] = {}
         self._item_numbers: dict[str, int] = {}
         self._unknown: set[str] = set()
@@ -235,8 +235,8 @@ class _Gathered:
             return
         get, columns = row.values.get, self._columns
         try:
-            user = "" if columns["user"] is None else item_id(get(columns["user"]))
-            item = item_id(get(columns["item"] or ""))
+            user = "" if columns["user"] is None else self._id(get(columns["user"]))
+            item = self._id(get(columns["item"] or ""))
             value = 1.0 if columns["value"] is None else value_of(get(columns["value"]))
             when = 0.0 if columns["time"] is None else seconds_of(get(columns["time"]))
         except RejectedRowError as error:
@@ -252,6 +252,15 @@ class _Gathered:
         self._items.append(number)
         self._values.append(value)
         self._times.append(when)
+
+    def _id(self, given: object) -> str:
+        """The id that a value stands for; each is checked once."""
+        if type(given) is not str and type(given) is not int:
+            return item_id(given)
+        known = self._ids.get(given)
+        if known is None:
+            known = self._ids[given] = item_id(given)
+        return known
 
     def _item_number(self, item: str) -> int | None:
         number = self._item_numbers.get(item)
@@ -305,7 +314,7 @@ class _Gathered:
 
 
 def _mapped(
-    columns: InteractionColumns, seen: Mapping[str, None], name: str
+    columns: InteractionColumns, needed: Sequence[str], seen: Mapping[str, None], name: str
 ) -> dict[str, str | None]:
     """The name of each column; None for values or times that the dump does not have.
 
@@ -322,8 +331,8 @@ def _mapped(
             raise _no_column(name, f"a column {given!r}", seen, hint)
         else:
             found[role] = given
-        if found[role] is None and role == "item":
-            raise _no_column(name, "a column of items, such as 'item'", seen, "")
+        if found[role] is None and role in needed:
+            raise _no_column(name, f"a column of {role}s, such as {names[0]!r}", seen, "")
     return found
 
 
@@ -385,6 +394,11 @@ def seconds_of(given: object) -> float:
 
 def _number(given: object) -> float | None:
     """A number, also one that a cell of CSV spells; None for anything else."""
+    if type(given) is float or type(given) is int:  # nearly always
+        try:
+            return float(given)
+        except OverflowError:
+            return None
     if isinstance(given, bool | np.bool_) or is_missing(given):
         return None
     if isinstance(given, int | float | np.integer | np.floating | str):

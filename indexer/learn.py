@@ -26,7 +26,7 @@ from .progress import Progress, Silent
 from .rebuild import Opened, opened_for_writing
 from .recipe import Recipe, Space
 from .snapshot import Inputs, Snapshot, embedding_key
-from .spaces import kind_of_input
+from .spaces import BEHAVIOUR, kind_of_input
 
 # What is imputed counts less than what is there, whatever was measured.
 _MOST_STRENGTH = 0.95
@@ -98,7 +98,10 @@ def learn_alignment(
         heads, reaches, first = _aligned(index, seed, progress)
         if not any(reaches.values()):
             raise first or _nothing_to_align(index)
-        spaces = tuple(replace(space, heads=reaches[space.name]) for space in index.recipe.spaces)
+        spaces = tuple(
+            replace(space, heads=reaches.get(space.name, space.heads))
+            for space in index.recipe.spaces
+        )
         derived = index.publish(_refitted(replace(index.recipe, spaces=spaces)), progress)
     return AlignmentSummary(
         index.layout.root,
@@ -112,7 +115,8 @@ def learn_alignment(
 def _aligned(
     index: Opened, seed: int, progress: Progress
 ) -> tuple[list[LearnedHead], dict[str, dict[str, AlignedReach]], AlignmentError | None]:
-    spaces = index.recipe.spaces
+    # Heads to item vectors come with these, and tell what is liked and not what is alike.
+    spaces = [space for space in index.recipe.spaces if space.spec.item != BEHAVIOUR]
     blocks = BlockSource(index.snapshot, index.recipe)
     items = [item for _, item in index.snapshot.scan_inputs()]
     ids = [record.id for _, record in index.snapshot.scan_records()]
@@ -327,7 +331,10 @@ def _weighted(recipe: Recipe, proposed: Proposed) -> Recipe:
         )
         for space in recipe.spaces
     )
-    return replace(recipe, spaces=spaces).with_weights(proposed.weights, "learned")
+    # Words never ask for item vectors, so that queries in words cannot tell how much these count.
+    asked = {s.name for s in recipe.spaces if s.spec.item != BEHAVIOUR}
+    weights = {name: weight for name, weight in proposed.weights.items() if name in asked}
+    return replace(recipe, spaces=spaces).with_weights(weights, "learned")
 
 
 def _check_spaces(recipe: Recipe) -> None:

@@ -25,8 +25,17 @@ from .interactions import (
     Interactions,
     read_interactions,
 )
-from .learning.behaviour_choice import PENALTIES, Choice, Trial, choose
-from .learning.collaborative import METHODS, RANK, Ease, ItemPairs, Method, latent_factors
+from .learning.behaviour_choice import Choice, Trial, choose
+from .learning.collaborative import (
+    METHODS,
+    PENALTIES,
+    RANK,
+    RANKS,
+    Ease,
+    ItemPairs,
+    Method,
+    latent_factors,
+)
 from .learning.imputing import learn_imputer
 from .learning.preference import Scale, hold_out, likes_matrix
 from .manifest import BehaviourEntry
@@ -45,10 +54,10 @@ MOST_RANK = 1_024
 class BehaviourSummary:
     """What `learn_behaviour` did.
 
-    `chosen` has the penalty, the space's default weight, and how well these ranked what users liked
-    last; `items` counts those with vectors of their own, `imputed` those whose vector comes from
-    their content, and `explained`, per space, the part of the vectors' variance that content there
-    explains on items held out.
+    `chosen` has the penalty or rank, the space's default weight, and how well these ranked what
+    users liked last; `items` counts those with vectors of their own, `imputed` those whose vector
+    comes from their content, and `explained`, per space, the part of the vectors' variance that
+    content there explains on items held out.
     """
 
     path: Path
@@ -94,7 +103,7 @@ def learn_behaviour(
         user, item, value, time: the columns; None for those of usual names. Without values each
             counts 1, without times the order of the dump is that of time.
         method: `ease`, `als` or `bpr`.
-        rank: length of the item vectors.
+        rank: length of the item vectors; `als` and `bpr` try shorter ones as well.
         neutral: the value that says nothing; lower ones are dislikes.
         liked: the value from which on an item counts as liked in full; None for the median of the
             values above `neutral`. For ratings of 1 to 5 take neutral 2 and liked 4.
@@ -208,7 +217,7 @@ class _Learning:
         chosen = choose(
             Trial(held_out, n, self.scale, self._seed),
             self._learner(method, before, rank),
-            PENALTIES if method == "ease" else (0.0,),
+            PENALTIES if method == "ease" else [*(r for r in RANKS if r < rank), rank],
             self._blocks(),
             np.asarray(before.sum(axis=0), dtype=np.float32).ravel(),
         )
@@ -216,7 +225,7 @@ class _Learning:
         self._progress.finish()
         self._progress.start("learn item vectors", 1)
         matrix = likes_matrix(read.histories(), n, self.scale)
-        pairs = self._learner(method, matrix, rank)(chosen.penalty or 0.0)
+        pairs = self._learner(method, matrix, rank)(chosen.setting)
         self._progress.advance(1)
         self._progress.finish()
         popularity = np.asarray(matrix.sum(axis=0), dtype=np.float32).ravel()
@@ -224,13 +233,12 @@ class _Learning:
         items, liked = pairs.unit_pairs()
         ids = [read.item_ids[number] for number in self._liked.tolist()]
         vectors = ItemVectors(ids, items[self._liked], liked[self._liked], popularity[self._liked])
-        return vectors, replace(chosen, penalty=chosen.penalty or None)
+        return vectors, chosen
 
     def _learner(self, method: Method, matrix: Any, rank: int) -> Callable[[float], ItemPairs]:
         if method == "ease":
             return Ease(matrix, rank).pairs
-        pairs = latent_factors(method, matrix, rank, self._seed)
-        return lambda _: pairs
+        return lambda wanted: latent_factors(method, matrix, int(wanted), self._seed)
 
     def _blocks(self) -> dict[str, tuple[float, Floats]]:
         """Default weight and blocks of each space of content, of the items that were touched."""

@@ -16,10 +16,8 @@ from .ranking import ndcg_at
 Floats = NDArray[np.float32]
 Scored = Callable[[Floats], Floats]
 
-PENALTIES = (25.0, 50.0, 100.0, 200.0, 400.0, 800.0, 1600.0)
 WEIGHTS = (0.3, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 30.0, 50.0, 80.0, 120.0, 200.0)
 """Default weights that are tried for behaviour, beside those of the other spaces."""
-DEFAULT_PENALTY = 200.0
 DEFAULT_WEIGHT = 20.0
 LEAST_ASKED = 20
 """Of fewer users nothing is chosen, and the defaults are taken."""
@@ -67,9 +65,10 @@ class Trial:
 @dataclass(frozen=True)
 class Choice:
     """What was chosen, and NDCG@10 of what users liked last by it: `behaviour` and `content` alone,
-    and `both`; None where there were too few users to ask."""
+    and `both`; None where there were too few users to ask. `setting` is EASE's penalty, or the rank
+    of another method."""
 
-    penalty: float | None
+    setting: float
     weight: float
     users: int
     popularity: float | None = None
@@ -81,28 +80,27 @@ class Choice:
 def choose(
     trial: Trial,
     pairs_by: Callable[[float], ItemPairs],
-    penalties: Sequence[float],
+    settings: Sequence[float],
     blocks: Mapping[str, tuple[float, Floats]],
     popularity: Floats,
 ) -> Choice:
-    """Choose a penalty by behaviour alone, then the weight beside content.
+    """Choose a setting by behaviour alone, then the weight beside content.
 
     Args:
         trial: who is asked.
-        pairs_by: item vectors by a penalty, learned without what is asked for.
-        penalties: those to try; one where the method has none.
+        pairs_by: item vectors by a setting, learned without what is asked for.
+        settings: those to try, the default first.
         blocks: for each other space, its default weight and the blocks (items, d) of all items.
         popularity: float32 (items,), without what is asked for.
     """
     if trial.users < LEAST_ASKED:
-        penalty = DEFAULT_PENALTY if len(penalties) > 1 else penalties[0]
-        return Choice(penalty, DEFAULT_WEIGHT, trial.users)
-    best, ndcg, scores = penalties[0], -1.0, None
-    for penalty in penalties:
-        pairs = pairs_by(penalty)
+        return Choice(settings[0], DEFAULT_WEIGHT, trial.users)
+    best, ndcg, scores = settings[0], -1.0, None
+    for setting in settings:
+        pairs = pairs_by(setting)
         found = trial.scores(pairs.items, pairs.liked)
         if (value := trial.ndcg(found)) > ndcg:
-            best, ndcg, scores = penalty, value, found
+            best, ndcg, scores = setting, value, found
     assert scores is not None
     content: Floats = np.zeros_like(scores)
     for weight, rows in blocks.values():
@@ -110,7 +108,7 @@ def choose(
     together = {w: trial.ndcg(np.float32(w) * scores + content) for w in WEIGHTS}
     weight = max(together, key=lambda one: together[one])
     return Choice(
-        penalty=best,
+        setting=best,
         weight=weight,
         users=trial.users,
         popularity=trial.ndcg(np.tile(popularity[trial.candidates], (trial.users, 1))),

@@ -22,6 +22,10 @@ METHODS: tuple[str, ...] = get_args(Method)
 
 RANK = 126
 """With the two slack dimensions of `unit_pairs`, 128."""
+PENALTIES = (200.0, 25.0, 50.0, 100.0, 400.0, 800.0, 1600.0)
+"""Those of EASE that are tried, the default first."""
+RANKS = (32, 16, 64)
+"""Those of the other methods that are tried, the default first; a user's own comes last."""
 # Up to so many items all eigenvectors are computed: 8,000 take 512 MB and about 2 minutes.
 _MOST_DENSE = 8_000
 # Beyond, so many singular vectors for each that is kept tell the diagonal of the inverse.

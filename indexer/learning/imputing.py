@@ -17,7 +17,7 @@ Floats = NDArray[np.float32]
 PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 LEAST_ITEMS = 20
 """Of fewer nothing is learned that held-out ones would bear out."""
-LEAST_EXPLAINED = 0.01
+LEAST_EXPLAINED = 0.002
 """Ridge finds less in noise as well."""
 _FOLDS = 5
 

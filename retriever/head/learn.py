@@ -365,8 +365,8 @@ class Lesson:
         return Trained(model, settings, 0.0), [], Privacy(epsilon=spent, delta=delta, unit=unit)
 
     def _of_the_catalog(self) -> Examples:
-        """What the catalog finds for some of its own items, or for random histories of them: features
-        that tell of nobody's query."""
+        """What the catalog finds for some of its own items, or for random histories of them:
+        features that tell of nobody's query."""
         live, reader = self.view.live, self.view.reader(self.spec)
         alive = np.flatnonzero(live.alive)
         drawn = np.random.default_rng(self.options.seed).permutation(alive)[:_OWN]

@@ -160,7 +160,7 @@ def standardised(features: Floats, mean: Floats, scale: Floats) -> Floats:
 
 
 def started(members: int, features: int, settings: Settings, generator: Any) -> dict[str, Tensor]:
-    """Weights that rank by the fused score, as the first feature has it, and have all else to learn."""
+    """Weights that rank by the fused score, which the first feature is, with all else to learn."""
     import torch
 
     linear = torch.zeros(members, features)

@@ -10,6 +10,7 @@ import retriever
 
 def test_top_level_names() -> None:
     assert catalens.__all__ == [
+        "BehaviourSummary",
         "BuildSummary",
         "CatalensError",
         "CommitSummary",
@@ -25,6 +26,7 @@ def test_top_level_names() -> None:
         "export_index",
         "import_index",
         "learn_alignment",
+        "learn_behaviour",
         "learn_fusion",
         "rebuild_index",
         "tune_index",
@@ -42,6 +44,7 @@ def test_every_error_hangs_from_one_root_and_has_an_exit_code() -> None:
     import encoders.errors
     import indexer.catalog_errors
     import indexer.errors
+    import indexer.interaction_errors
     import retriever.errors
     import retriever.filter_errors
 
@@ -49,6 +52,7 @@ def test_every_error_hangs_from_one_root_and_has_an_exit_code() -> None:
         encoders.errors,
         indexer.errors,
         indexer.catalog_errors,
+        indexer.interaction_errors,
         retriever.errors,
         retriever.filter_errors,
     )

@@ -9,7 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from catalens import Query, Retriever, Writer, export_index, import_index, learn_behaviour
+from catalens import (
+    Query,
+    Retriever,
+    Writer,
+    build_index,
+    export_index,
+    import_index,
+    learn_alignment,
+    learn_behaviour,
+    learn_fusion,
+)
 from indexer import verify_index
 from indexer.behaviour import digest_of
 from indexer.interaction_errors import (
@@ -162,7 +172,7 @@ def test_learning_again_takes_the_place_of_what_was_learned(learned: Path, tmp_p
     assert [space.spec.name for space in opened.manifest.spaces] == ["words", "behaviour"]
     assert entry.fingerprints != before.fingerprints
     assert (entry.coverage, entry.dimension) == (48, 10)
-    assert summary.chosen.penalty is None
+    assert summary.chosen.setting == summary.rank == 8
     with Retriever.open(index) as retriever:
         snapshot = retriever._view.snapshot
         for fingerprint in before.fingerprints.values():  # nothing is left of the old vectors
@@ -194,6 +204,28 @@ def test_it_is_exported_and_imported(learned: Path, tmp_path: Path) -> None:
         assert a.search(query, k=20) == b.search(query, k=20)
         assert b.manifest.behaviour is not None and not b.manifest.behaviour.histories
     assert verify_index(tmp_path / "again").problems == []
+
+
+def test_alignment_leaves_its_heads_as_they_were(tmp_path: Path) -> None:
+    a = clustered(150, 12, seed=1, clusters=150)
+    b = a @ np.random.default_rng(0).standard_normal((12, 8))
+    rows = [{"id": f"item-{n}", "a": a[n], "b": b[n]} for n in range(150)]
+    build_index(rows, tmp_path / "i", vector={"a": "a", "b": "b"}, device="cpu")
+    learn_behaviour(tmp_path / "i", clicks())
+    before = Opened(tmp_path / "i").manifest.spaces[-1]
+    learn_alignment(tmp_path / "i")
+    spaces = Opened(tmp_path / "i").manifest.spaces
+    assert spaces[0].heads and spaces[1].heads
+    assert (spaces[2].spec, spaces[2].heads) == (before.spec, before.heads)
+
+
+def test_weights_that_words_teach_leave_its_own(tmp_path: Path) -> None:
+    vectors = clustered(ITEMS, 8)
+    rows = [{**row, "a": vectors[n]} for n, row in enumerate(topical_rows())]
+    build_toy(tmp_path / "i", rows, vector={"a": "a"})
+    learn_behaviour(tmp_path / "i", clicks())
+    before = Opened(tmp_path / "i").manifest.spaces[-1]
+    assert learn_fusion(tmp_path / "i", fusion="concat").weights["behaviour"] == before.spec.weight
 
 
 @pytest.mark.parametrize(
