@@ -189,9 +189,7 @@ def with_head(index: Path, cases: Sequence[Case]) -> dict[str, Any]:
     summary = learn_head_from_interactions(
         index, as_rows(cases), options=HEAD_OPTIONS, device="cpu"
     )
-    say(
-        f"  head: {summary.settings}, {summary.fused:.4f} to {summary.learned:.4f} on its own users"
-    )
+    say(f"  head: {summary.fused:.4f} to {summary.learned:.4f} on users that it held out itself")
     each = ndcg(cases, recommended(index, [case.history for case in cases], K))
     return {"setting": f"chosen on histories alone: {summary.settings.told()}", "each": each}
 

@@ -67,9 +67,10 @@ class FeatureSpec(BaseModel):
 
         `standing` is the fused score, in standard deviations from the mean of the candidates: as it
         is it would change with the weights. `rank` and `rank SPACE` are the binary logarithm of
-        1 + rank; `similarity`, `present` and `imputed` are those that hits tell; `agreement` is the cosine of an item's
-        fused row to the weighted mean of the best candidates, and `agreement FIELD` how often the
-        values that it has in a field are found among these. The others are the item's metadata.
+        1 + rank; `similarity`, `present` and `imputed` are those that hits tell; `agreement` is the
+        cosine of an item's fused row to the weighted mean of the best candidates, and `agreement
+        FIELD` how often the values that it has in a field are found among these. The others are
+        the item's metadata.
 
         `popularity` is the logarithm of one more than that. Of a history, `recent` is the
         similarity to its last few items alone, `closest` the cosine of an item's fused row to the
