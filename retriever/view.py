@@ -339,12 +339,15 @@ class View:
 
     def _reranked(self, reranker: Reranker, query: Composed, ranked: Ranked, k: int) -> Ranked:
         """The first of what was found in the head's order, the others behind them; the k best."""
-        first = ranked.take(np.arange(min(reranker.depth, len(ranked.positions))))
+        first = ranked
+        if len(ranked.positions) > reranker.depth:
+            first = ranked.take(np.arange(reranker.depth))
         candidates = self._candidates(query, first)
         scores, features = reranker.scores(candidates)
         order = (-scores).argsort(kind="stable")
-        head = first._replace(account=candidates.account).take(order[:k])
-        headed = Headed(reranker, scores[order[:k]], features[order[:k]])
+        best = order[:k]
+        head = first._replace(account=candidates.account).take(best)
+        headed = Headed(reranker, scores[best], features[best])
         if k <= len(order):
             return head._replace(headed=headed)
         positions = np.concatenate([head.positions, ranked.positions[len(order) : k]])

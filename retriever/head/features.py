@@ -67,10 +67,10 @@ class FeatureSpec(BaseModel):
 
         `standing` is the fused score, in standard deviations from the mean of the candidates: as it
         is it would change with the weights. `rank` and `rank SPACE` are the binary logarithm of
-        1 + rank; `similarity`, `present` and `imputed` are those that hits tell; `agreement` is the
-        cosine of an item's fused row to the weighted mean of the best candidates, and `agreement
-        FIELD` how often the values that it has in a field are found among these. The others are
-        the item's metadata.
+        1 + rank; `similarity`, `present` and `imputed` are those that hits tell; `agreement` is how
+        far an item's fused row goes in the direction of the weighted mean of the best ones, and
+        `agreement FIELD` how often the values that it has in a field are found among these. The
+        others are the item's metadata.
 
         `popularity` is the logarithm of one more than that. Of a history, `recent` is the
         similarity to its last few items alone, `closest` the cosine of an item's fused row to the
@@ -128,8 +128,7 @@ class FeatureReader:
         shares /= shares.sum()
         found[:, 0], found[:, 1] = standing, ranks
         centre = shares @ rows
-        lengths = np.sqrt(np.vecdot(rows, rows) * centre.dot(centre))
-        found[:, 2] = (rows @ centre) / (lengths + _TINY)
+        found[:, 2] = rows @ (centre / (np.sqrt(centre.dot(centre)) + _TINY))
         column = 3
         for place, name in enumerate(self._spec.spaces):
             told = account.told.get(name)
