@@ -67,8 +67,8 @@ class FeatureSpec(BaseModel):
 
         `standing` is the fused score, in standard deviations from the mean of the candidates: as it
         is it would change with the weights. `rank` and `rank SPACE` are the binary logarithm of
-        1 + rank; `similarity`, `present` and `imputed` are those that hits tell; `agreement` is how
-        far an item's fused row goes in the direction of the weighted mean of the best ones, and
+        1 + rank; `similarity`, `present` and `imputed` are those that hits tell; `agreement` is
+        where the product of an item's fused row and the weighted mean of the best ones stands, and
         `agreement FIELD` how often the values that it has in a field are found among these. The
         others are the item's metadata.
 
@@ -122,13 +122,12 @@ class FeatureReader:
         if not h:
             return found
         ranks = np.log2(np.arange(2, h + 2, dtype=np.float32))
-        standing = scores - scores.mean()
-        standing /= np.sqrt(standing.dot(standing) / np.float32(h)) + _TINY
+        standing = _standing(scores)
         shares = np.exp(_SHARPNESS * (standing - standing.max()))
         shares /= shares.sum()
         found[:, 0], found[:, 1] = standing, ranks
         centre = shares @ rows
-        found[:, 2] = rows @ (centre / (np.sqrt(centre.dot(centre)) + _TINY))
+        found[:, 2] = _standing(rows @ centre)
         column = 3
         for place, name in enumerate(self._spec.spaces):
             told = account.told.get(name)
@@ -174,3 +173,10 @@ class FeatureReader:
         mean = np.divide(liked[:n], known, out=np.zeros_like(known), where=known > 0)
         away = np.abs(table[:, :n] - mean) * (table[:, n : 2 * n] > 0) * (known > 0)
         found[:, column : column + n] = away
+
+
+def _standing(values: Floats) -> Floats:
+    """Values (h,) in standard deviations from their mean."""
+    away = values - values.mean()
+    away /= np.sqrt(away.dot(away) / np.float32(len(away))) + _TINY
+    return away

@@ -24,7 +24,7 @@ from indexer.learn_behaviour import learn_behaviour
 from indexer.learning.preference import HeldOut, Scale, hold_out
 from indexer.manifest import BehaviourEntry
 from indexer.progress import Silent
-from indexer.rebuild import Opened, opened_for_writing
+from indexer.rebuild import Opened, opened_for_writing, rebuild_index
 from indexer.spaces import BEHAVIOUR
 
 from ..profile import UNLEARNED
@@ -130,6 +130,9 @@ def _without_what_is_asked(
             seed=0,
             progress=progress,
         )
+        # What a candidate scores is to be what it will score.
+        weights = {one.name: one.spec.weight for one in index.recipe.spaces}
+        rebuild_index(copy, weights=weights, progress=progress)
         view = View.open(IndexLayout(copy), device)
         try:
             yield view
