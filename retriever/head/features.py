@@ -177,6 +177,6 @@ class FeatureReader:
 
 def _standing(values: Floats) -> Floats:
     """Values (h,) in standard deviations from their mean."""
-    away = values - values.mean()
+    away: Floats = values - values.mean()
     away /= np.sqrt(away.dot(away) / np.float32(len(away))) + _TINY
     return away
