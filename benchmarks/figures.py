@@ -226,5 +226,6 @@ _DRAWERS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Figure]]] = {
     "fusion": _fusion,
     "scale": _scale,
     "peers": peers_pictures,
+    "writing": lambda figures: {},
     "gpu": lambda figures: {},  # a handful of numbers
 }

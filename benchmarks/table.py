@@ -15,7 +15,9 @@ BENCHMARKS = (
     "opening",
     "fusion",
     "movielens",
+    "kinds",
     "scale",
+    "writing",
 )
 """In the order they run and are shown."""
 

@@ -16,6 +16,8 @@ from indexer import (
     learn_behaviour,
     learn_fusion,
     rebuild_index,
+    register_modality,
+    repair_index,
 )
 from retriever import Hit, Query, Retriever, SpaceMatch
 
@@ -41,5 +43,7 @@ __all__ = [
     "learn_behaviour",
     "learn_fusion",
     "rebuild_index",
+    "register_modality",
+    "repair_index",
     "tune_index",
 ]

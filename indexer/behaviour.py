@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from .environment import ReadTransaction, WriteTransaction
 from .interactions import Interactions
+from .modalities import BEHAVIOUR, LIKED
 from .sealing import decoding
 from .snapshot import EMBEDDINGS, Inputs, Snapshot, embedding_key, row_key
-from .spaces import BEHAVIOUR, LIKED
 
 POPULARITY = "popularity"
 HISTORIES = "histories"

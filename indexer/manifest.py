@@ -227,5 +227,6 @@ def corrupt(what: str, expected: str, got: str) -> CorruptIndexError:
         what,
         expected=expected,
         got=got,
-        remedy="Build the index again from the catalog; nothing needs to be encoded again.",
+        remedy="Run `catalens repair`. Build the index again from the catalog where that is not "
+        "enough; what it has embeddings of is not encoded again.",
     )

@@ -29,6 +29,8 @@ def test_top_level_names() -> None:
         "learn_behaviour",
         "learn_fusion",
         "rebuild_index",
+        "register_modality",
+        "repair_index",
         "tune_index",
     ]
 
