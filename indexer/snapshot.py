@@ -26,7 +26,9 @@ EMBEDDINGS = "embeddings"
 DERIVATION = "derivation"
 STATES = "states"
 FITS = "fits"
-_WHOLE = (META, EMBEDDINGS, DERIVATION, STATES, FITS)
+POPULARITY = "popularity"
+HISTORIES = "histories"
+_WHOLE = (META, EMBEDDINGS, DERIVATION, STATES, FITS, POPULARITY, HISTORIES)
 _OF_EDITIONS = (
     "ids",
     "records",
