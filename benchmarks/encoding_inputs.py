@@ -55,7 +55,7 @@ def all_inputs(count: int | None = None) -> list[Inputs]:
     image = {"PIL and EfficientNet loop": efficientnet_loop}
     audio = {"soundfile and torchaudio loop": torchaudio_loop}
     return [
-        gloss_inputs(count or 2000),
+        gloss_inputs(count or 8000),
         clipart_inputs(count or 300),
         _media("stamps, pictures", "image", stamps(), "image", count or 300, image),
         _sounds(stamps(), count or 600, audio),

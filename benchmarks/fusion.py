@@ -20,16 +20,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from catalens import Query, Retriever, learn_alignment, learn_fusion, rebuild_index
 
 from .corpus import SEED
 from .fusion_data import (
+    Doubles,
+    K,
     Row,
     Split,
     clipart_split,
     mean_of,
+    ndcg,
     relevant_by,
     stamps_split,
     transfer,
@@ -38,9 +40,6 @@ from .fusion_data import (
 )
 from .harness import Options, Result, Target, command, cores, rounded, say
 
-Doubles = NDArray[np.float64]
-
-K = 10
 SHARES = (0.0, 0.25, 0.5, 0.75)
 RANKS = (1, 10, 50)
 _ASKED = 1500
@@ -142,7 +141,7 @@ def holes(split: Split, learned: Mapping[str, Path]) -> tuple[dict[str, Any], di
         index = split.build("judged.idx", rows, **_MAPPED)
         for name, (source, missing, weights) in _contestants(learned).items():
             transfer(source, index, missing)
-            each = _ndcg(index, titles, weights)
+            each = ndcg(index, titles, weights)
             found.setdefault(name, {})[f"{share:g}"] = rounded(float(each.mean()))
             say(f"  {share:.0%} holes, {name}: NDCG@10 {each.mean():.3f}")
             if share == 0:
@@ -169,21 +168,6 @@ def _contestants(learned: Mapping[str, Path]) -> dict[str, tuple[Path, str, dict
         "attention": (learned["attention"], "neutral", {}),
         "neural": (learned["neural"], "neutral", {}),
     }
-
-
-def _ndcg(index: Path, relevant: Mapping[str, set[str]], weights: dict[str, float]) -> Doubles:
-    """NDCG@10 of each query."""
-    with Retriever.open(index, device="cpu") as shop:
-        queries = [Query(text=text, weights=weights) for text in relevant]
-        answers = shop.search_many(queries, min(K, len(shop)))
-    discounts = 1 / np.log2(np.arange(2, K + 2))
-    return np.array(
-        [
-            sum(d for d, hit in zip(discounts, hits, strict=False) if hit.id in ids)
-            / discounts[: len(ids)].sum()
-            for hits, ids in zip(answers, relevant.values(), strict=True)
-        ]
-    )
 
 
 def categories(split: Split, learned: Mapping[str, Path]) -> dict[str, float]:

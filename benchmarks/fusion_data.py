@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from catalens import build_index
+from catalens import Query, Retriever, build_index
 from indexer import Progress
 from indexer.missing import check_policy
 from indexer.progress import Silent
@@ -27,6 +27,9 @@ from .corpus import SEED, bars
 from .datasets import cache_folder, clipart, stamps
 
 Row = dict[str, Any]
+Doubles = NDArray[np.float64]
+
+K = 10
 
 _DESCRIPTION = 200
 _HELD_OUT = 5  # one group in so many
@@ -149,3 +152,18 @@ def mean_of(values: Iterable[float]) -> float:
     """Their mean."""
     listed: NDArray[np.float64] = np.fromiter(values, dtype=np.float64)
     return float(listed.mean())
+
+
+def ndcg(index: Path, relevant: Mapping[str, set[str]], weights: Mapping[str, float]) -> Doubles:
+    """NDCG@10 of each text as a query, whose relevant items are known by id."""
+    with Retriever.open(index, device="cpu") as shop:
+        queries = [Query(text=text, weights=weights) for text in relevant]
+        answers = shop.search_many(queries, min(K, len(shop)))
+    discounts = 1 / np.log2(np.arange(2, K + 2))
+    return np.array(
+        [
+            sum(d for d, hit in zip(discounts, hits, strict=False) if hit.id in ids)
+            / discounts[: len(ids)].sum()
+            for hits, ids in zip(answers, relevant.values(), strict=True)
+        ]
+    )

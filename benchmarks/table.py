@@ -16,7 +16,9 @@ BENCHMARKS = (
     "fusion",
     "head",
     "movielens",
+    "kinds",
     "scale",
+    "writing",
 )
 """In the order they run and are shown."""
 

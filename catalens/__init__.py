@@ -16,6 +16,8 @@ from indexer import (
     learn_behaviour,
     learn_fusion,
     rebuild_index,
+    register_modality,
+    repair_index,
 )
 from retriever import (
     HeadMatch,
@@ -61,6 +63,8 @@ __all__ = [
     "learn_head_from_interactions",
     "read_topics",
     "rebuild_index",
+    "register_modality",
+    "repair_index",
     "sweep_index",
     "tune_index",
 ]

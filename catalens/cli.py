@@ -1,5 +1,6 @@
 """The command line: `catalens build | add | update | delete | retry | compact | export | import |
-rebuild | learn | tune | eval | sweep | judgements | query | recommend | inspect | verify`."""
+rebuild | learn | tune | eval | sweep | judgements | query | recommend | inspect | verify |
+repair`."""
 
 from __future__ import annotations
 
@@ -15,9 +16,10 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from encoders.errors import CatalensError
-from indexer import BuildSummary, build_index, verify_index
+from indexer import BuildSummary, build_index
 from retriever import Query, Retriever
 
+from .cli_check import repair, verify
 from .cli_eval import evaluate, judgements, sweep
 from .cli_head import head
 from .cli_learn import learn, rebuild
@@ -46,6 +48,7 @@ from .options import (
     Strict,
     TextColumns,
     VectorColumns,
+    VideoColumns,
     limits_of,
     named_columns,
     named_numbers,
@@ -95,6 +98,8 @@ app.command()(judgements)
 learn.command()(head)
 app.command()(recommend)
 learn.command()(behaviour)
+app.command()(verify)
+app.command()(repair)
 app.add_typer(learn)
 
 
@@ -107,6 +112,7 @@ def build(
     text: TextColumns = None,
     image: ImageColumns = None,
     audio: AudioColumns = None,
+    video: VideoColumns = None,
     vector: VectorColumns = None,
     media_root: MediaRoot = None,
     device: Device = "auto",
@@ -122,6 +128,10 @@ def build(
     profile: Profile = None,
     factory: Factory = None,
     rows: Rows = None,
+    refit: Annotated[
+        bool,
+        typer.Option("--refit", help="Fit anew the encoders that learn from the catalog."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Build an index from a catalog dump; run again to resume, or after changes."""
@@ -133,6 +143,7 @@ def build(
             text=named_columns(text),
             image=named_columns(image),
             audio=named_columns(audio),
+            video=named_columns(video),
             vector=named_vectors(vector),
             preset=preset,
             media_root=media_root,
@@ -144,6 +155,7 @@ def build(
             profile=profile,
             factory=factory,
             rows=rows,
+            refit=refit,
             progress=bars,
         )
     if json:
@@ -158,6 +170,7 @@ def query(
     text: Annotated[list[str] | None, typer.Option(help="What items should say.")] = None,
     image: Annotated[list[Path] | None, typer.Option(help="What they should look like.")] = None,
     audio: Annotated[list[Path] | None, typer.Option(help="What they should sound like.")] = None,
+    video: Annotated[list[Path] | None, typer.Option(help="A video they should be like.")] = None,
     like: Annotated[list[str] | None, typer.Option(help="Id of an item to resemble.")] = None,
     unlike: Annotated[list[str] | None, typer.Option(help="Id of an item not to.")] = None,
     weight: Annotated[
@@ -184,6 +197,7 @@ def query(
         text=text,
         image=image,
         audio=audio,
+        video=video,
         like=like,
         unlike=unlike,
         weights=named_numbers(weight),
@@ -219,35 +233,6 @@ def inspect(
     else:
         for part in describe_tables(found):
             Output().print(part)
-
-
-@app.command()
-def verify(index: Index, json: Json = False) -> None:
-    """Check every checksum, and that every id is found by its own vector."""
-    with Bars() if progress_wanted() else nullcontext() as bars:
-        report = verify_index(index, progress=bars)
-    if json:
-        print_json(
-            {
-                "sound": not report.problems,
-                "items": report.items,
-                "files": report.files,
-                "found_at_point": report.found_at_point,
-                "found_by_full_search": report.found_by_full_search,
-                "problems": report.problems,
-            }
-        )
-    else:
-        for problem in report.problems:
-            print(f"problem: {problem}")
-        if not report.problems:
-            print(
-                f"sound: {report.items:,} items, {report.files} files; "
-                f"{report.found_at_point:,} items found by their own vector at the operating "
-                f"point, {report.found_by_full_search:,} more by a full search"
-            )
-    if report.problems:
-        raise typer.Exit(1)
 
 
 def main() -> None:

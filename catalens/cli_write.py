@@ -31,6 +31,7 @@ from .options import (
     Strict,
     TextColumns,
     VectorColumns,
+    VideoColumns,
     limits_of,
     named_columns,
     named_vectors,
@@ -54,6 +55,7 @@ def add(
     text: TextColumns = None,
     image: ImageColumns = None,
     audio: AudioColumns = None,
+    video: VideoColumns = None,
     vector: VectorColumns = None,
     media_root: MediaRoot = None,
     device: Device = "auto",
@@ -65,7 +67,7 @@ def add(
     json: Json = False,
 ) -> None:
     """Add the items of a dump: all of them, or none when one is there already."""
-    columns = _columns(id, text, image, audio, vector)
+    columns = _columns(id, text, image, audio, video, vector)
     limits = limits_of(max_megapixels, max_megabytes, max_seconds)
     with _opened(index, device=device, limits=limits, strict=strict) as writer:
         writer.add(catalog, **columns, media_root=media_root)
@@ -83,6 +85,7 @@ def update(
     text: TextColumns = None,
     image: ImageColumns = None,
     audio: AudioColumns = None,
+    video: VideoColumns = None,
     vector: VectorColumns = None,
     media_root: MediaRoot = None,
     device: Device = "auto",
@@ -94,7 +97,7 @@ def update(
     json: Json = False,
 ) -> None:
     """Put the rows of a dump in the place of what is there; what did not change is not encoded."""
-    columns = _columns(id, text, image, audio, vector)
+    columns = _columns(id, text, image, audio, video, vector)
     limits = limits_of(max_megapixels, max_megabytes, max_seconds)
     with _opened(index, device=device, limits=limits, strict=strict) as writer:
         writer.update(catalog, upsert=upsert, **columns, media_root=media_root)
@@ -152,10 +155,20 @@ def retry(
         console.print(Text(line))  # no markup: a path may hold brackets
 
 
-def compact(index: Index, json: Json = False) -> None:
+def compact(
+    index: Index,
+    keep_embeddings: Annotated[
+        bool,
+        typer.Option(
+            "--keep-embeddings",
+            help="Keep embeddings that no item names any more: what comes back is not encoded.",
+        ),
+    ] = False,
+    json: Json = False,
+) -> None:
     """Fold in what was added since the index was derived last, and drop what is gone."""
     with _opened(index) as writer:
-        summary = writer.compact()
+        summary = writer.compact(keep_embeddings=keep_embeddings)
     if json:
         print_json({**asdict(summary), "path": str(summary.path)})
     else:
@@ -164,6 +177,8 @@ def compact(index: Index, json: Json = False) -> None:
             f"{summary.seconds:,.1f} s{', trained anew' if summary.trained else ''}; "
             f"{summary.items:,} items ({summary.index})"
         )
+        if summary.embeddings_dropped:
+            told += f"; {summary.embeddings_dropped:,} embeddings that no item names dropped"
         Output(soft_wrap=True).print(Text(told))
 
 
@@ -182,6 +197,7 @@ def _columns(
     text: str | None,
     image: str | None,
     audio: str | None,
+    video: str | None,
     vector: str | None,
 ) -> dict[str, Any]:
     return {
@@ -189,6 +205,7 @@ def _columns(
         "text": named_columns(text),
         "image": named_columns(image),
         "audio": named_columns(audio),
+        "video": named_columns(video),
         "vector": named_vectors(vector),
     }
 
@@ -198,7 +215,8 @@ def _committed(writer: Writer, *, auto_compact: bool) -> CommitSummary:
     if not (auto_compact and summary.compact_due and summary.items):
         return summary
     started = monotonic()
-    writer.compact()
+    # Nobody watches: what was dear to encode goes only when someone says so.
+    writer.compact(keep_embeddings=True)
     seconds = summary.seconds + monotonic() - started
     return replace(summary, fresh=0, dead=0, compact_due=False, seconds=seconds)
 

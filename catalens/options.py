@@ -20,6 +20,7 @@ Catalog = Annotated[
 TextColumns = Annotated[str | None, typer.Option(help="Columns of text: title,description.")]
 ImageColumns = Annotated[str | None, typer.Option(help="Columns of picture paths.")]
 AudioColumns = Annotated[str | None, typer.Option(help="Columns of sound paths.")]
+VideoColumns = Annotated[str | None, typer.Option(help="Columns of video paths.")]
 VectorColumns = Annotated[
     str | None, typer.Option(help="Column of ready-made vectors, or SPACE=COLUMN,...")
 ]

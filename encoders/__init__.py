@@ -13,6 +13,8 @@ from .errors import (
     DeviceError,
     EmptyMediaError,
     EncoderError,
+    EncoderStateError,
+    FitError,
     HeadError,
     InvalidPresetError,
     InvalidVectorError,
@@ -21,6 +23,7 @@ from .errors import (
     MediaTooLongError,
     MissingMediaError,
     ModelLoadError,
+    NotFittedError,
     OutOfMemoryError,
     UndecodableMediaError,
     UnknownEncoderKindError,
@@ -29,10 +32,19 @@ from .errors import (
     UnsupportedModalityError,
 )
 from .files import read_bytes
+from .fitting import FitProgress, FitTask, FittedEncoder, State, decoded
 from .heads import Head
 from .limits import Limits
 from .presets import known_presets, load_preset
-from .registry import EncoderPool, known_kinds, load_encoder, register
+from .registry import (
+    EncoderPool,
+    check_encoder,
+    fit_encoder,
+    fitted_class,
+    known_kinds,
+    load_encoder,
+    register,
+)
 from .spec import EncoderSpec, Preset, SpaceSpec
 from .vectors import Vectors
 
@@ -44,6 +56,11 @@ __all__ = [
     "EncoderError",
     "EncoderPool",
     "EncoderSpec",
+    "EncoderStateError",
+    "FitError",
+    "FitProgress",
+    "FitTask",
+    "FittedEncoder",
     "Head",
     "HeadError",
     "InvalidPresetError",
@@ -54,16 +71,22 @@ __all__ = [
     "MediaTooLongError",
     "MissingMediaError",
     "ModelLoadError",
+    "NotFittedError",
     "OutOfMemoryError",
     "Preset",
     "SpaceSpec",
+    "State",
     "UndecodableMediaError",
     "UnknownEncoderKindError",
     "UnknownPresetError",
     "UnsafePathError",
     "UnsupportedModalityError",
     "Vectors",
+    "check_encoder",
+    "decoded",
     "encode_all",
+    "fit_encoder",
+    "fitted_class",
     "known_kinds",
     "known_presets",
     "load_encoder",

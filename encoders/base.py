@@ -93,14 +93,28 @@ class Encoder(ABC):
         Raises:
             UnsupportedModalityError: `modality` is none of `modalities`.
         """
-        if modality not in self.modalities:
-            raise UnsupportedModalityError(
-                f"encoder {self.kind!r}",
-                expected=f"one of {', '.join(self.modalities)}",
-                got=repr(modality),
-                remedy="Name another encoder for this modality in the preset.",
-            )
+        check_reached(self.kind, self.modalities, modality)
+
+    def for_queries(self) -> Encoder:
+        """The encoder of queries for items that this one encodes: itself, but for a model that was
+        trained to tell the two apart. Dimension and fingerprint are the same."""
+        return self
 
     def length(self, prepared: Any) -> int:
         """Relative cost of one prepared input; batches are made of inputs of like length."""
         return 0
+
+
+def check_reached(kind: str, modalities: tuple[str, ...], modality: str) -> None:
+    """Refuse a modality that an encoder kind does not reach its space from.
+
+    Raises:
+        UnsupportedModalityError: `modality` is none of `modalities`.
+    """
+    if modality not in modalities:
+        raise UnsupportedModalityError(
+            f"encoder {kind!r}",
+            expected=f"one of {', '.join(modalities)}",
+            got=repr(modality),
+            remedy="Name another encoder for this modality in the preset.",
+        )

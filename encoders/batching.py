@@ -22,7 +22,7 @@ def encode_all(
     Inputs are sorted by `encoder.length`, the longest first: a batch is padded to its longest
     input, and running out of memory shows at the start and not after an hour. A batch that does
     not fit is halved, and the smaller size kept for what follows. `encoder.calls_at_once`
-    batches are encoded side by side.
+    batches are encoded side by side, and the last ones are smaller, so that all end together.
 
     Args:
         encoder: the encoder.
@@ -44,7 +44,8 @@ def encode_all(
         raise ValueError(f"batch_size: expected 1 or more; got {size}")
     order = sorted(range(len(prepared)), key=lambda i: encoder.length(prepared[i]), reverse=True)
     result = np.empty((len(prepared), encoder.dimension), dtype=np.float32)
-    batches = _Batches(order, size)
+    threads = max(1, min(encoder.calls_at_once, -(-len(order) // size)))
+    batches = _Batches(order, size, threads)
 
     def work() -> None:
         while rows := batches.take():
@@ -56,8 +57,7 @@ def encode_all(
             else:
                 batches.give_back(rows)
 
-    threads = min(encoder.calls_at_once, -(-len(order) // size))
-    if threads <= 1:
+    if threads == 1:
         work()
         return result
     with ThreadPoolExecutor(threads, thread_name_prefix="catalens-encode") as pool:
@@ -72,17 +72,19 @@ def encode_all(
 
 
 class _Batches:
-    """Inputs still to be encoded, handed out batch by batch to any number of threads."""
+    """Inputs still to be encoded, handed out batch by batch to so many threads."""
 
-    def __init__(self, order: list[int], size: int) -> None:
+    def __init__(self, order: list[int], size: int, threads: int) -> None:
         self._rest = order[::-1]
         self._size = size
+        self._threads = threads
         self._lock = threading.Lock()
 
     def take(self) -> list[int]:
         """The next batch; empty when nothing is left."""
         with self._lock:
-            return [self._rest.pop() for _ in range(min(self._size, len(self._rest)))]
+            share = -(-len(self._rest) // self._threads)
+            return [self._rest.pop() for _ in range(min(self._size, share))]
 
     def give_back(self, rows: list[int]) -> None:
         """Return a batch that did not fit, to be taken in halves, and all after it too."""

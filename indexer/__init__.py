@@ -2,6 +2,8 @@
 
 from .build import BuildSummary, build_index
 from .catalog import read_ids
+from .commit_summary import CommitSummary
+from .compaction import CompactSummary
 from .errors import PolicyError
 from .export import ExportSummary, export_index
 from .faiss_index import wants_gpu
@@ -19,9 +21,11 @@ from .learn_behaviour import BehaviourSummary, learn_behaviour
 from .learning.weights import WeightReport
 from .live import Chosen, Live
 from .manifest import IndexEntry, Manifest, PointEntry, SpaceEntry
+from .modalities import register_modality
 from .opening import open_latest
 from .progress import Progress
 from .rebuild import RebuildSummary, rebuild_index
+from .repair import RepairSummary, repair_index
 from .retry import RetrySummary
 from .searcher import Selection
 from .snapshot import Snapshot
@@ -29,7 +33,7 @@ from .spaces import kind_of_input
 from .store import Store
 from .tune import FusedQueries, TuneReport, tune_generation
 from .verify import VerifyReport, verify_index
-from .writer import CommitSummary, CompactSummary, Writer
+from .writer import Writer
 
 __all__ = [
     "AlignmentSummary",
@@ -52,6 +56,7 @@ __all__ = [
     "PolicyError",
     "Progress",
     "RebuildSummary",
+    "RepairSummary",
     "RetrySummary",
     "Selection",
     "Snapshot",
@@ -72,6 +77,8 @@ __all__ = [
     "open_latest",
     "read_ids",
     "rebuild_index",
+    "register_modality",
+    "repair_index",
     "tune_generation",
     "verify_index",
     "wants_gpu",

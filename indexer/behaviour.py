@@ -18,12 +18,18 @@ from numpy.typing import NDArray
 
 from .environment import ReadTransaction, WriteTransaction
 from .interactions import Interactions
+from .modalities import BEHAVIOUR, LIKED
 from .sealing import decoding
-from .snapshot import EMBEDDINGS, Inputs, Snapshot, embedding_key, row_key
-from .spaces import BEHAVIOUR, LIKED
+from .snapshot import (
+    EMBEDDINGS,
+    HISTORIES,
+    POPULARITY,
+    Inputs,
+    Snapshot,
+    embedding_key,
+    row_key,
+)
 
-POPULARITY = "popularity"
-HISTORIES = "histories"
 _POPULARITY = struct.Struct("<f")
 
 Floats = NDArray[np.float32]

@@ -14,10 +14,10 @@ from .errors import CorruptIndexError
 from .fusion import SpaceTransform, is_centred
 from .fusion.transform import Floats
 from .missing import IMPUTED, PRESENT
+from .modalities import BEHAVIOUR
 from .pooling import pooled
 from .recipe import Recipe, Space
 from .snapshot import Inputs, Snapshot
-from .spaces import BEHAVIOUR
 
 Bools = NDArray[np.bool_]
 Transforms = Mapping[str, SpaceTransform]

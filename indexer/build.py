@@ -15,6 +15,7 @@ from .blocks import BlockSource
 from .catalog import Catalog, open_catalog
 from .catalog_errors import EmptyCatalogError
 from .columns import Columns
+from .derivation import Derivation
 from .durable import translated_os_errors
 from .encode import Counts, ItemEncoder
 from .errors import (
@@ -24,6 +25,7 @@ from .errors import (
 )
 from .faiss_index import wants_gpu
 from .fill import EditionFiller
+from .fitting import Fits, check_encoders
 from .items import Item, Reject
 from .layout import IndexLayout
 from .lock import writer_lock
@@ -33,9 +35,10 @@ from .output_folder import check_output_folder
 from .plan import check_profile
 from .progress import Progress, Silent
 from .publish import publish
-from .rebuild import read_recipe, unbuildable
+from .rebuild import unbuildable
 from .recipe import UNLEARNED, Recipe, Space
 from .row_codecs import check_row_type
+from .sampling import held
 from .snapshot import Current, Snapshot
 from .spaces import Reach, peek, reaches, specs_for
 from .store import Store
@@ -73,6 +76,8 @@ def build_index(
     text: str | Sequence[str] | None = None,
     image: str | Sequence[str] | None = None,
     audio: str | Sequence[str] | None = None,
+    video: str | Sequence[str] | None = None,
+    inputs: Mapping[str, str | Sequence[str]] | None = None,
     vector: str | Mapping[str, str] | None = None,
     preset: str | Path | Mapping[str, Any] = "local",
     media_root: str | Path | None = None,
@@ -84,6 +89,7 @@ def build_index(
     profile: str | None = None,
     factory: str | None = None,
     rows: str | None = None,
+    refit: bool = False,
     progress: Progress | None = None,
 ) -> BuildSummary:
     """Build an index from a catalog, or build an existing one again.
@@ -100,6 +106,8 @@ def build_index(
         text: columns that make the item's text; None looks for text, title, name, description.
         image: columns of pictures; None looks for image, picture, photo.
         audio: columns of sounds; None looks for audio, sound, clip.
+        video: columns of videos; None looks for video, movie.
+        inputs: columns by modality, for modalities that were registered (`register_modality`).
         vector: a column of ready-made vectors, or a mapping from space name to column.
         preset: `local`, `clip`, a JSON file, or a mapping of the same form.
         media_root: folder that media paths start from and may not leave; None takes the
@@ -118,6 +126,8 @@ def build_index(
             file and costs a little recall (`rows_recall` of `inspect`); None takes that of a
             profile or factory that is given (int8 for `memory`, else float16), else keeps what an
             existing index has, and is `float16` for a new one.
+        refit: fit anew the encoders that learn from the catalog, such as `tfidf`, and encode with
+            them all that they encode; else an index keeps those that it has.
         progress: told of every stage; None tells nobody.
 
     Returns:
@@ -125,7 +135,8 @@ def build_index(
 
     Raises:
         CatalogError: the catalog cannot be read, is empty, or, if strict, has a bad row.
-        EncoderError: preset, weights or device.
+        EncoderError: preset, weights or device; or nothing to learn from, for an encoder that is
+            fitted on the catalog.
         FusionError: no such fusion, or one that has to be learned first.
         PolicyError: no such policy for missing modalities, or not with this fusion.
         ProfileError: no such profile.
@@ -142,7 +153,9 @@ def build_index(
         check_row_type(rows)
     if fusion is not None and fusion not in UNLEARNED:
         raise unbuildable(fusion)
-    columns = Columns.named(id=id, text=text, image=image, audio=audio, vector=vector)
+    columns = Columns.named(
+        id=id, text=text, image=image, audio=audio, vector=vector, video=video, **(inputs or {})
+    )
     chosen = load_preset(preset)
     opened = open_catalog(catalog, columns=columns, media_root=_path(media_root))
     limits = limits or Limits()
@@ -153,7 +166,9 @@ def build_index(
         layout.generations.mkdir(exist_ok=True)
         with writer_lock(layout.lock):
             build = _Build(opened, layout, limits, device, progress or Silent())
-            return build.run(chosen, _Choices(fusion, policy, profile, factory, rows, strict))
+            return build.run(
+                chosen, _Choices(fusion, policy, profile, factory, rows, strict, refit)
+            )
 
 
 @dataclass(frozen=True)
@@ -164,6 +179,7 @@ class _Choices:
     factory: str | None
     rows: str | None
     strict: bool
+    refit: bool
 
 
 class _Build:
@@ -189,10 +205,18 @@ class _Build:
         items = self._catalog.items()
         dimensions, first = peek(self._catalog.columns, items)
         specs = specs_for(preset, self._catalog.columns, dimensions)
-        ways = reaches(specs, EncoderPool(self._device, self._limits))
+        pool = EncoderPool(self._device, self._limits)
+        check_encoders(specs, pool)
         store = Store.create(self._layout)
         try:
             before, notes = self._before(store)
+            fits = Fits(store, self._layout.fitting, pool, self._progress)
+            if missing := fits.missing(specs, refit=choices.refit):
+                first, sampled = self._sampled(first, items)
+                fits.fit(missing, sampled)
+            specs, left_out = fits.fillable(specs)
+            notes += left_out
+            ways = reaches(specs, fits.load)
             recipe = self._recipe(specs, ways, choices, before)
             if before is not None:
                 recipe, dropped = recipe.with_behaviour_of(before)
@@ -216,9 +240,21 @@ class _Build:
                     recipe = BlockSource(snapshot, recipe).recipe
                 recipe, dropped = recipe.carried_from(before, choices.fusion)
                 notes += dropped
-            return self._publish(store, edition, recipe, encoder.counts, notes)
+            summary = self._publish(store, edition, recipe, encoder.counts, notes)
+            fits.sweep({one for space in recipe.spaces for one in space.fingerprints.values()})
+            return summary
         finally:
             store.close()
+
+    def _sampled(
+        self, first: list[Item | Reject], rest: Iterator[Item | Reject]
+    ) -> tuple[list[Item | Reject], Iterable[Item | Reject]]:
+        """What has been read of the catalog now, and what encoders are fitted on: all of it, or of
+        what can be read once, the first of it."""
+        if self._catalog.can_be_read_again:
+            return first, self._catalog.items()
+        read = [*first, *held(rest)]
+        return read, read
 
     def _recipe(
         self,
@@ -254,7 +290,7 @@ class _Build:
         a damaged index is mended."""
         try:
             with store.snapshot() as snapshot:
-                return read_recipe(self._layout, snapshot), []
+                return Derivation.read(snapshot).recipe, []
         except NotAnIndexError:
             return None, []
         except (CorruptIndexError, UnsupportedFormatError) as error:
@@ -300,17 +336,10 @@ class _Build:
         )
 
     def _catalog_entry(self) -> CatalogEntry:
-        columns = self._catalog.columns
         return CatalogEntry(
             name=self._catalog.name,
             media_root=str(self._catalog.media_root),
-            columns={
-                "id": columns.id,
-                "text": columns.text,
-                "image": columns.image,
-                "audio": columns.audio,
-                "vector": dict(columns.vector),
-            },
+            columns=self._catalog.columns.told(),
         )
 
 

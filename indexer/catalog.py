@@ -14,7 +14,7 @@ from .catalog_errors import (
 )
 from .columns import Columns
 from .csv_reader import CsvReader
-from .folder_reader import FOLDER_COLUMNS, FolderReader
+from .folder_reader import FolderReader, folder_columns
 from .items import Item, Reject
 from .readers import JsonLinesReader, MemoryReader, Row, RowReader
 from .row_parser import RowParser, item_id
@@ -34,6 +34,8 @@ class Catalog:
         media_root: Path,
         read: Callable[[], Iterator[Item | Reject]],
         count: Callable[[], int | None],
+        *,
+        can_be_read_again: bool,
     ) -> None:
         self.name = name
         """Name of the file or folder, or the type of what lies in memory."""
@@ -41,6 +43,8 @@ class Catalog:
         """The mapping, with no None left in it."""
         self.media_root = media_root
         """Resolved folder that no media path leaves."""
+        self.can_be_read_again = can_be_read_again
+        """Whether `items` gives all of them more than once."""
         self._read = read
         self._count = count
 
@@ -103,7 +107,9 @@ def open_catalog(
         for row in reader.rows():
             yield parser.parse(reader.typed(row, resolved)) if isinstance(row, Row) else row
 
-    return Catalog(name, resolved, root, read, reader.count)
+    return Catalog(
+        name, resolved, root, read, reader.count, can_be_read_again=reader.can_be_read_again
+    )
 
 
 def open_rows(source: Source, what: str = "catalog") -> tuple[RowReader, dict[str, None], str]:
@@ -161,7 +167,9 @@ def _open_folder(path: Path, columns: Columns | None, media_root: str | Path | N
     reader = FolderReader(root)
     if next(reader.items(), None) is None:
         raise _empty(f"catalog {path.name}")
-    return Catalog(root.name, FOLDER_COLUMNS, root, reader.items, reader.count)
+    return Catalog(
+        root.name, folder_columns(), root, reader.items, reader.count, can_be_read_again=True
+    )
 
 
 def _file_reader(path: Path, what: str = "catalog") -> RowReader:

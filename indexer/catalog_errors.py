@@ -5,6 +5,7 @@ CatalensError
     ├── EmptyCatalogError        the dump has no rows, or none that can be used
     ├── UnreadableCatalogError   no such file, an unknown format, or damage reading cannot pass
     ├── InvalidColumnsError      the mapping names a column never seen, or maps no modality
+    ├── InvalidModalityError     a modality to register with a name or suffix that cannot be
     └── RejectedRowError         one row cannot be used; raised in strict mode, recorded otherwise
 """
 
@@ -27,6 +28,10 @@ class UnreadableCatalogError(CatalogError):
 
 class InvalidColumnsError(CatalogError):
     """The mapping from columns to modalities does not fit the dump."""
+
+
+class InvalidModalityError(CatalogError):
+    """A modality cannot be registered under this name, or with this suffix."""
 
 
 class RejectedRowError(CatalogError):

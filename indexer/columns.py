@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from typing import Any
 
 from .catalog_errors import InvalidColumnsError
+from .modalities import TEXT, modalities
 
-CONVENTIONS = {
-    "text": ("text", "title", "name", "description"),
-    "image": ("image", "picture", "photo"),
-    "audio": ("audio", "sound", "clip"),
-}
-"""Names looked for when a modality is not mapped; all that are there are used, in this order."""
+_FIELDS = (TEXT, "image", "audio")
 
 _LISTED = 20
 
@@ -22,13 +19,14 @@ _LISTED = 20
 class Columns:
     """The mapping from columns to id and modalities.
 
-    None for `text`, `image` or `audio` means "not said": the names in `CONVENTIONS` are looked
-    for in the first rows, exactly as written there. An empty tuple means "none". Every column
-    that is not the id, a picture, a sound or a vector is metadata; text is metadata as well.
+    None for `text`, `image` or `audio`, and no entry in `others`, mean "not said": the names that
+    the modality usually has (see `modalities.py`) are looked for in the first rows, exactly as
+    written there. An empty tuple means "none". Every column that is not the id, or of a modality
+    other than text, is metadata; text is metadata as well.
 
     Raises:
-        InvalidColumnsError: a string stands where a tuple belongs, or one column has two roles
-            (only the id may double as text).
+        InvalidColumnsError: a string stands where a tuple belongs, a modality of `others` is not
+            registered, or one column has two roles (only the id may double as text).
     """
 
     id: str = "id"
@@ -37,17 +35,28 @@ class Columns:
     audio: tuple[str, ...] | None = None
     vector: Mapping[str, str] = field(default_factory=dict)
     """Column of ready-made vectors per space name."""
+    others: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Columns per modality, of video and all that were registered."""
 
     def __post_init__(self) -> None:
-        for modality in CONVENTIONS:
-            if isinstance(getattr(self, modality), str):
+        known = modalities()
+        for name in self.others:
+            if name not in known or name in _FIELDS:
                 raise InvalidColumnsError(
-                    f"{modality} columns",
-                    expected="a tuple of names",
-                    got=f"the string {getattr(self, modality)!r}",
-                    remedy=f"Write ({getattr(self, modality)!r},).",
+                    f"columns of {name!r}",
+                    expected=f"a modality among {', '.join(known)}",
+                    got=repr(name),
+                    remedy="Correct the name, or add it with register_modality first.",
                 )
-        media = (*(self.image or ()), *(self.audio or ()), *self.vector.values())
+        for name in known:
+            if isinstance(self.of(name), str):
+                raise InvalidColumnsError(
+                    f"{name} columns",
+                    expected="a tuple of names",
+                    got=f"the string {self.of(name)!r}",
+                    remedy=f"Write ({self.of(name)!r},).",
+                )
+        media = self.not_metadata
         for role in (*media, *(self.text or ())):
             if role in media and (role in (self.id, *(self.text or ())) or media.count(role) > 1):
                 raise InvalidColumnsError(
@@ -73,6 +82,7 @@ class Columns:
         image: str | Sequence[str] | None,
         audio: str | Sequence[str] | None,
         vector: str | Mapping[str, str] | None,
+        **others: str | Sequence[str] | None,
     ) -> Columns:
         """The mapping that a user names: one column or several, one space of vectors or several."""
         return cls(
@@ -81,17 +91,35 @@ class Columns:
             image=_names(image),
             audio=_names(audio),
             vector={"vector": vector} if isinstance(vector, str) else dict(vector or {}),
+            others={m: n for m, given in others.items() if (n := _names(given)) is not None},
         )
+
+    def told(self) -> dict[str, Any]:
+        """The arguments of `named`."""
+        return {
+            "id": self.id,
+            **{name: self.of(name) for name in _FIELDS},
+            "vector": dict(self.vector),
+            **{name: names for name, names in self.others.items() if names},
+        }
+
+    def of(self, modality: str) -> tuple[str, ...] | None:
+        """Columns of a modality; None where nothing was said of it."""
+        if modality in _FIELDS:
+            found: tuple[str, ...] | None = getattr(self, modality)
+            return found
+        return self.others.get(modality)
+
+    @property
+    def not_metadata(self) -> tuple[str, ...]:
+        """All columns that are named for a modality other than text."""
+        named = (name for one in modalities() if one != TEXT for name in self.of(one) or ())
+        return (*named, *self.vector.values())
 
     @property
     def of_inputs(self) -> tuple[str, ...]:
         """All columns that are named for a modality."""
-        return (
-            *(self.text or ()),
-            *(self.image or ()),
-            *(self.audio or ()),
-            *self.vector.values(),
-        )
+        return (*(self.text or ()), *self.not_metadata)
 
     def resolve(self, seen: Collection[str], *, optional: Collection[str] = ()) -> Columns:
         """Return the mapping with every None replaced by the conventional names that were seen.
@@ -110,16 +138,18 @@ class Columns:
             needed = [name for name in given if name in seen or name not in optional]
             _check((self.id, *(needed or given)), self.id, seen)
         found = {
-            modality: tuple(
-                name
-                for name in names
-                if (not seen or name in seen) and not self._is_taken(name, modality)
+            name: tuple(
+                column
+                for column in modality.columns
+                if (not seen or column in seen) and not self._is_taken(column, name)
             )
-            for modality, names in CONVENTIONS.items()
-            if getattr(self, modality) is None
+            for name, modality in modalities().items()
+            if self.of(name) is None
         }
-        resolved = replace(self, **found)  # type: ignore[arg-type]
-        if not (resolved.text or resolved.image or resolved.audio or resolved.vector):
+        fields = {name: names for name, names in found.items() if name in _FIELDS}
+        others = {name: names for name, names in found.items() if name not in _FIELDS and names}
+        resolved = replace(self, others={**self.others, **others}, **fields)  # type: ignore[arg-type]
+        if not resolved.of_inputs:
             raise InvalidColumnsError(
                 "columns",
                 expected="at least one column of text, image, audio or vectors",
@@ -130,9 +160,7 @@ class Columns:
 
     def _is_taken(self, name: str, modality: str) -> bool:
         """Tell whether a column was given a role that it cannot share with a modality."""
-        given = (*(self.text or ()), *(self.image or ()), *(self.audio or ()))
-        taken = (*given, *self.vector.values(), *(() if modality == "text" else (self.id,)))
-        return name in taken
+        return name in (*self.of_inputs, *(() if modality == TEXT else (self.id,)))
 
 
 def _names(given: str | Sequence[str] | None) -> tuple[str, ...] | None:

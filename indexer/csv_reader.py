@@ -72,7 +72,7 @@ class CsvReader(RowReader):
         The id and texts stay as written: a film may be called 1984, and an article 007.
         """
         written = {columns.id, *(columns.text or ())}
-        lists = {*(columns.image or ()), *(columns.audio or ()), *columns.vector.values()}
+        lists = set(columns.not_metadata)
         values: dict[str, object] = {}
         for name, cell in row.values.items():
             if not isinstance(cell, str) or name in written:

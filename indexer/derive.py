@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ from .searcher import Searcher
 from .snapshot import Snapshot
 
 Floats = NDArray[np.float32]
+T = TypeVar("T")
 
 _CHUNK = 2048
 # The quantization error of so many rows is known to about 1 %.
@@ -55,11 +57,25 @@ class Derived:
 class Deriver:
     """Derives a generation from an edition. Nothing is encoded here."""
 
-    def __init__(self, snapshot: Snapshot, recipe: Recipe, progress: Progress) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        recipe: Recipe,
+        progress: Progress,
+        without: Collection[int] = (),
+    ) -> None:
+        """
+        Args:
+            snapshot: of the edition.
+            recipe: what to derive it by.
+            progress: told of every stage.
+            without: rows that are to be no part of the generation.
+        """
         self._snapshot = snapshot
         self._progress = progress
         self._blocks = BlockSource(snapshot, recipe)
-        self._n = len(self._blocks)
+        self._without = without
+        self._n = len(self._blocks) - len(without)
         # A space that no item fills has no mean and no block.
         self._recipe = self._blocks.recipe
 
@@ -82,24 +98,16 @@ class Deriver:
         fusion = self._fit()
         if self._recipe.missing == "renormalise":
             renormalise_needs(fusion.keeps_spaces_apart, fusion.kind)
-        files, states = self._write_rows(folder, fusion)
+        files, states = self.write_rows(folder, fusion)
         files[folder.FUSION] = entry_of(write_file(folder.path(folder.FUSION), dump_fusion(fusion)))
         heads = dump_heads({space.name: space.heads for space in self._recipe.spaces})
         files[folder.HEADS] = entry_of(write_file(folder.path(folder.HEADS), heads))
         notes = self._keep_ranking(folder, files)
         rows = Rows(folder.path(folder.ROWS), folder.path(folder.ROW_CHECKSUMS), fusion.dimension)
-        plan, index = self._build_index(self._plan(fusion, gpu=gpu), rows, gpu=gpu)
+        plan, index = self.build_index(rows, fusion, gpu=gpu)
         files[folder.INDEX] = entry_of(write_file(folder.path(folder.INDEX), index.serialize()))
-        kept = self._round_rows(folder, rows, files) if plan.rows == "int8" else rows
-        self._progress.start("measure recall", 1)
-        searcher = Searcher(index, kept, plan)
-        rows_recall = 1.0 if kept is rows else scan_recall(searcher, rows, fusion)
-        entry = calibrate(searcher, plan, fusion, rows_recall)
-        if plan.kind == "ivf-pq":
-            error = index.quantization_error(rows.take(sampled(self._n, _ERROR_ROWS)))
-            entry = entry.model_copy(update={"trained_error": error})
-        self._progress.advance(1)
-        self._progress.finish()
+        kept = self.round_rows(folder, rows, files) if plan.rows == "int8" else rows
+        entry = self.measure(plan, index, fusion, rows, kept)
         sync_folder(folder.root)
         spaces = space_entries(self._recipe, fusion, states)
         return Derived(self._recipe, spaces, fusion.dimension, entry, files, self._n, notes)
@@ -135,9 +143,10 @@ class Deriver:
             return MeanFusion.fit(transforms, weights, sample)
         return ConcatFusion(transforms, weights)
 
-    def _write_rows(
+    def write_rows(
         self, folder: GenerationLayout, fusion: Fusion
     ) -> tuple[dict[str, FileEntry], NDArray[np.uint8]]:
+        """Write the rows in float16, and what is known of each position; the states (n, S) too."""
         self._progress.start("fuse", self._n)
         numbers = np.empty(self._n, dtype="<u4")
         states = np.empty((self._n, len(self._recipe.spaces)), dtype=np.uint8)
@@ -145,7 +154,7 @@ class Deriver:
         with RowWriter(
             folder.path(folder.ROWS), folder.path(folder.ROW_CHECKSUMS), fusion.dimension
         ) as writer:
-            for chunk in chunks(self._snapshot.scan_inputs(), _CHUNK):
+            for chunk in chunks(self._wanted(self._snapshot.scan_inputs()), _CHUNK):
                 here = slice(done, done + len(chunk))
                 numbers[here] = [row for row, _ in chunk]
                 blocks, states[here] = self._blocks.take(fusion.transforms, chunk)
@@ -154,7 +163,7 @@ class Deriver:
                 self._progress.advance(len(chunk))
             rows, checksums = writer.close()
         self._progress.finish()
-        ids = [record.id for _, record in self._snapshot.scan_records()]
+        ids = [record.id for _, record in self._wanted(self._snapshot.scan_records())]
         files = {
             folder.ROWS: entry_of(rows),
             folder.ROW_CHECKSUMS: entry_of(checksums),
@@ -163,12 +172,15 @@ class Deriver:
         }
         return files, states
 
-    def _plan(self, fusion: Fusion, *, gpu: bool) -> Plan:
+    def _wanted(self, entries: Iterable[tuple[int, T]]) -> Iterator[tuple[int, T]]:
+        return (entry for entry in entries if entry[0] not in self._without)
+
+    def _plan(self, n: int, fusion: Fusion, *, gpu: bool) -> Plan:
         recipe = self._recipe
         if recipe.factory is not None:
-            return Plan.custom(self._n, fusion.dimension, recipe.factory, recipe.rows)
+            return Plan.custom(n, fusion.dimension, recipe.factory, recipe.rows)
         return Plan.choose(
-            self._n,
+            n,
             fusion.dimension,
             fusion.starts,
             recipe.profile,
@@ -176,16 +188,18 @@ class Deriver:
             rows=recipe.rows,
         )
 
-    def _build_index(self, plan: Plan, rows: Rows, *, gpu: bool) -> tuple[Plan, FaissIndex]:
-        """The index, and the plan with what shows when it is there."""
+    def build_index(self, rows: Rows, fusion: Fusion, *, gpu: bool) -> tuple[Plan, FaissIndex]:
+        """The index of rows, and the plan that it was made by."""
+        n = len(rows)
+        plan = self._plan(n, fusion, gpu=gpu)
         if plan.kind == "exact":
             return plan, FaissIndex.train(plan, rows.take(np.arange(1)), gpu=gpu)  # rows are all
         self._progress.start("train index", 1)
-        positions = sampled(self._n, max(plan.train_rows, 1))
+        positions = sampled(n, max(plan.train_rows, 1))
         index = FaissIndex.train(plan, rows.take(positions), gpu=gpu)
         self._progress.advance(1)
         self._progress.finish()
-        self._progress.start("add to index", self._n)
+        self._progress.start("add to index", n)
         for _, vectors in rows.chunks():
             index.add(vectors)
             self._progress.advance(len(vectors))
@@ -194,12 +208,25 @@ class Deriver:
             plan = replace(plan, lists=index.lists, code_bytes=index.code_bytes)
         return plan, index
 
-    def _round_rows(
-        self, folder: GenerationLayout, rows: Rows, files: dict[str, FileEntry]
-    ) -> Rows:
+    def measure(
+        self, plan: Plan, index: FaissIndex, fusion: Fusion, rows: Rows, kept: Rows
+    ) -> IndexEntry:
+        """Find the operating points, with the rows in float16 and as they are kept."""
+        self._progress.start("measure recall", 1)
+        searcher = Searcher(index, kept, plan)
+        rows_recall = 1.0 if kept is rows else scan_recall(searcher, rows, fusion)
+        entry = calibrate(searcher, plan, fusion, rows_recall)
+        if plan.kind == "ivf-pq":
+            error = index.quantization_error(rows.take(sampled(len(rows), _ERROR_ROWS)))
+            entry = entry.model_copy(update={"trained_error": error})
+        self._progress.advance(1)
+        self._progress.finish()
+        return entry
+
+    def round_rows(self, folder: GenerationLayout, rows: Rows, files: dict[str, FileEntry]) -> Rows:
         """The rows in int8, in place of those in float16: these are no file of the generation any
         more, and can be read until they are let go of."""
-        self._progress.start("round rows", self._n)
+        self._progress.start("round rows", len(rows))
         codec = Int8.fit((vectors for _, vectors in rows.chunks()), rows.dimension)
         rounded, checksums = folder.path(folder.ROWS_INT8), folder.path(folder.ROW_CHECKSUMS)
         for name in (folder.ROWS, folder.ROW_CHECKSUMS):

@@ -22,6 +22,7 @@ from .missing import Policy
 from .plan import Profile
 from .recipe import Recipe, Space
 from .row_codecs import RowType
+from .snapshot import Snapshot
 
 EXPORT_FORMAT = 1
 _Fingerprint = Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
@@ -57,15 +58,17 @@ class Description(Strict):
 
 
 class Described(NamedTuple):
-    """A description as JSON, and the tensors of fusion and heads as safetensors."""
+    """A description as JSON, the tensors of fusion and heads as safetensors, and the same of what
+    encoders have learned from the catalog, by their fingerprints."""
 
     description: bytes
     fusion: bytes
     heads: bytes
+    states: Mapping[str, bytes]
 
     @classmethod
-    def of(cls, generation: Generation) -> Described:
-        """What there is to say of a generation."""
+    def of(cls, generation: Generation, snapshot: Snapshot) -> Described:
+        """What there is to say of a generation and of the snapshot that names it."""
         manifest = generation.manifest
         recipe = Recipe.of(manifest, generation.fusion, generation.heads)
         described = Description(
@@ -93,6 +96,12 @@ class Described(NamedTuple):
             orjson.dumps(described.model_dump(mode="json")),
             dump_fusion(generation.fusion),
             dump_heads(generation.heads),
+            {
+                fingerprint: state.dump()
+                for space in manifest.spaces
+                for fingerprint in space.fingerprints.values()
+                if (state := snapshot.known_state(fingerprint)) is not None
+            },
         )
 
     def recipe(self, device: str) -> Recipe:

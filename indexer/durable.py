@@ -37,7 +37,7 @@ def translated_os_errors(what: str) -> Iterator[None]:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise StoreUnavailableError(
                 what,
-                expected="a folder that can be written",
+                expected="files and folders that may be read, and written to by who writes",
                 got=str(error),
                 remedy="Check its owner and mode, or choose another folder.",
             ) from error

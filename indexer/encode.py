@@ -24,9 +24,10 @@ from encoders.errors import MediaError
 from .behaviour import digest_of, touched
 from .catalog_errors import RejectedRowError
 from .items import Input, Item, Reject
+from .modalities import BEHAVIOUR
 from .recipe import Space
 from .snapshot import FINGERPRINT_BYTES, Inputs, embedding_key
-from .spaces import BEHAVIOUR, Reach, kind_of_input
+from .spaces import Reach, kind_of_input
 from .store import Store
 
 T = TypeVar("T")
@@ -159,7 +160,7 @@ class ItemEncoder:
             started = time.monotonic()
             yield self._batch(len(entries), admit(entries) if admit else entries)
             fitting = size * _BATCH_SECONDS / max(time.monotonic() - started, 1e-3)
-            size = int(min(max(fitting, size / 2, _FIRST_BATCH), size * 2, _MAX_BATCH))
+            size = int(min(max(fitting, size / 2, _FIRST_BATCH), size * 4, _MAX_BATCH))
 
     def _load_chunk(self, chunk: list[Item | Reject]) -> list[Loaded | Reject]:
         return [entry if isinstance(entry, Reject) else self._load(entry) for entry in chunk]

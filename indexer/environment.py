@@ -1,10 +1,11 @@
 """The one module that imports lmdb: environments, transactions, and LMDB's errors made ours.
 
 What LMDB leaves to its user is settled here: a cut or damaged file kills the process that maps
-it, so its header is checked before; bits that flip go unnoticed, so each value carries a checksum
-(`sealing` says what is left); an environment must not cross a fork, nor be opened twice in one
-process, nor outlive its file; a handle must not be closed under a transaction; a map that is full
-is grown and the whole batch tried again.
+it, so its header is checked before, and its pages as they are come by (`pages`); bits that flip go
+unnoticed, so each value carries a checksum (`sealing`); a full disk under a file that is mapped
+with holes kills as well; an environment must not cross a fork, nor be opened twice in one process,
+nor outlive its file; a handle must not be closed under a transaction; a map that is full is grown
+and the whole batch tried again.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakSet
 
 import lmdb
@@ -31,6 +32,7 @@ from .errors import (
     StoreFullError,
     StoreUnavailableError,
 )
+from .pages import Pages
 from .sealing import check_header, decoding
 from .transactions import ReadTransaction as ReadTransaction
 from .transactions import WriteTransaction as WriteTransaction
@@ -43,6 +45,10 @@ _SMALLEST_MAP_BYTES = 1 << 26
 # Each costs a transaction about a nanosecond; those in use, five.
 _MAX_DATABASES = 4096
 _MAX_READERS = 1024
+LOCK_FILE = "lock.mdb"
+"""LMDB's own name for its table of readers."""
+# That table: a cache line for each reader, and a few for its head.
+_LOCK_BYTES = 64 * (_MAX_READERS + 16)
 _GROW_WAIT_SECONDS = 2.0
 _HANDLE_TRIES = 100
 
@@ -78,6 +84,14 @@ def _database_names(transaction: Any) -> list[str]:
         return [key.decode() for key in cursor.iternext(keys=True, values=False)]
 
 
+class _Listed(NamedTuple):
+    """What is known of a snapshot: its databases' handles, and its pages."""
+
+    snapshot: int
+    handles: dict[str, Any]
+    pages: Pages
+
+
 class Environment:
     """One LMDB environment, shared by all who open the same path in this process."""
 
@@ -92,11 +106,12 @@ class Environment:
         self._guard = _Guard(self)
         self._references = 0
         self._handles: dict[str, Any] = {}
-        self._listed: tuple[int, dict[str, Any]] | None = None
+        self._listed: _Listed | None = None
         # Views that were not closed count until they are collected.
         self._views: WeakSet[ReadTransaction] = WeakSet()
         self._lock = threading.RLock()
         self._env = self._map(INITIAL_MAP_BYTES)
+        self._descriptor = os.open(folder / "data.mdb", os.O_RDONLY | os.O_CLOEXEC)
         self._file = _identity(folder / "data.mdb")
         self._alive.add(self)
 
@@ -118,8 +133,11 @@ class Environment:
                 with translated_os_errors(f"store {folder}"):
                     if create:
                         folder.mkdir(parents=True, exist_ok=True)
+                        _remove_unmade(data)
                     if data.exists():
                         check_header(data, _walked)
+                    if _takes_locks(folder):
+                        _reserve(folder / LOCK_FILE)
                 found = cls(folder, key)
                 cls._open[key] = found
             found._references += 1
@@ -131,12 +149,13 @@ class Environment:
             self._references -= 1
             if self._references == 0 and not self.is_inherited:
                 self._env.close()
+                os.close(self._descriptor)
                 if self._open.get(self._key) is self:
                     del self._open[self._key]
 
     def _map(self, size: int) -> Any:
         data = self.folder / "data.mdb"
-        read_only = data.exists() and not os.access(data, os.W_OK)
+        read_only = _is_read_only(data)
         while True:
             try:
                 return lmdb.open(
@@ -145,8 +164,7 @@ class Environment:
                     max_dbs=_MAX_DATABASES,
                     max_readers=_MAX_READERS,
                     readonly=read_only,
-                    # A read-only file system has no place for the lock file, and no writer.
-                    lock=not read_only or os.access(self.folder, os.W_OK),
+                    lock=_takes_locks(self.folder),
                     readahead=False,
                 )
             except lmdb.MemoryError:
@@ -171,6 +189,15 @@ class Environment:
                 expected="room on the disk",
                 got=text,
                 remedy="Free some space and run the same command again; the index is unharmed.",
+            )
+        # LMDB's word for a write that was taken in part, which is how a disk begins to be full.
+        if "Input/output error" in text:
+            return DiskFullError(
+                what,
+                expected="a disk that takes what is written",
+                got=f"a part of it ({text})",
+                remedy="Free some space and run the same command again; the index is unharmed. If "
+                "there is enough, the disk is failing.",
             )
         if "already open in this process" in text and _inherited:
             return _forked(what, os.getppid())
@@ -230,6 +257,7 @@ class Environment:
             CorruptIndexError: pages are damaged.
         """
         with self.guarded(), self._lock:
+            missing: list[str] = []
             for _ in range(_HANDLE_TRIES):
                 transaction = self._begin()
                 try:
@@ -238,7 +266,9 @@ class Environment:
                     transaction.abort()
                     raise
                 if self._listed is not None:
-                    view = ReadTransaction(self, transaction, self._listed[1])
+                    view = ReadTransaction(
+                        self, transaction, self._listed.handles, self._listed.pages
+                    )
                     self._views.add(view)
                     return view
                 # A transaction cannot use handles that are younger than itself: open those
@@ -258,13 +288,17 @@ class Environment:
         """Set `_listed` to the databases of the transaction's snapshot, or to None and return the
         names whose handles are missing. The list of one snapshot never changes."""
         snapshot = transaction.id()
-        if self._listed is None or self._listed[0] != snapshot:
+        if self._listed is None or self._listed.snapshot != snapshot:
             self._listed = None
+            pages = Pages.of(str(self.folder), self._descriptor, snapshot)
+            if pages is None:
+                return []  # two commits have come in between
             names = _database_names(transaction)
             missing = [name for name in names if name not in self._handles]
             if missing:
                 return missing
-            self._listed = snapshot, {name: self._handles[name] for name in names}
+            handles = {name: self._handles[name] for name in names}
+            self._listed = _Listed(snapshot, handles, pages)
         return []
 
     def clear_dead_readers(self) -> None:
@@ -280,7 +314,7 @@ class Environment:
         """
         with self.guarded(), self._lock:
             # Pages that a view may see are not written again: the walk needs them to hold still.
-            view = ReadTransaction(self, self._begin(), {})
+            view = ReadTransaction(self, self._begin(), {}, None)
             self._views.add(view)
         path = self.folder / "data.mdb"
         with view, translated_os_errors(f"store {path}"):
@@ -348,7 +382,10 @@ class Environment:
         """Have the file reach to its last page, even where that is free; see `check_header`."""
         pages, size = self._env.info()["last_pgno"] + 1, self._env.stat()["psize"]
         path = self.folder / "data.mdb"
-        if path.stat().st_size < pages * size:
+        # On a full disk it is left to a later commit: this one is made.
+        with suppress(OSError):
+            if path.stat().st_size >= pages * size:
+                return
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             try:
                 # Never cuts what another process may have appended since.
@@ -392,6 +429,39 @@ class _Guard:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if isinstance(error, lmdb.Error):
             raise self._environment.translate(error) from error
+
+
+def _is_read_only(data: Path) -> bool:
+    return data.exists() and not os.access(data, os.W_OK)
+
+
+def _takes_locks(folder: Path) -> bool:
+    """Whether readers can be seen; a read-only file system has no place for the lock file, and no
+    writer."""
+    return not _is_read_only(folder / "data.mdb") or os.access(folder, os.W_OK)
+
+
+def _remove_unmade(data: Path) -> None:
+    """Remove a file that was not made to the end of its two meta pages: nothing was ever committed
+    to it."""
+    with suppress(FileNotFoundError):
+        if data.stat().st_size < 2 * 4096:
+            data.unlink()
+
+
+def _reserve(lock: Path) -> None:
+    """Have room on the disk for LMDB's table of readers: it is mapped with holes, and to write into
+    one on a full disk kills the process. To be called before LMDB opens the file: to close it, by
+    any descriptor, would end LMDB's own locks on it."""
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        status = os.fstat(descriptor)
+        # What is mapped elsewhere keeps its size: LMDB tells by that how many readers there can be.
+        size = status.st_size or _LOCK_BYTES
+        if status.st_blocks * 512 < size:
+            os.posix_fallocate(descriptor, 0, size)
+    finally:
+        os.close(descriptor)
 
 
 def _identity(data: Path) -> tuple[int, int] | None:

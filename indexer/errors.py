@@ -20,6 +20,7 @@ CatalensError
 │   ├── FactoryError             FAISS makes no index of that name
 │   ├── PoolingError             no such pooling
 │   ├── TargetError              a recall to tune for that is not above 0, or above 1
+│   ├── RefitNeededError         what was fitted is damaged wherever it was kept
 │   ├── UnknownSpaceError        a space that the index does not have
 │   └── DefaultWeightError       a default weight that is no positive number up to 1000
 ├── WriteError
@@ -120,6 +121,12 @@ class PoolingError(RebuildError):
 
 class TargetError(RebuildError):
     """A recall to tune for that is not above 0, or above 1."""
+
+
+class RefitNeededError(RebuildError):
+    """What was fitted is damaged in the store and in the generation."""
+
+    exit_code = 1
 
 
 class UnknownSpaceError(RebuildError):

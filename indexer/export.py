@@ -84,7 +84,8 @@ def _write(live: Live, snapshot: Snapshot, out: Path, progress: Progress) -> tup
     unfinished.unlink(missing_ok=True)
     progress.start("export", len(positions))
     try:
-        with ItemsWriter(unfinished, spaces, Described.of(live.generation)) as writer:
+        described = Described.of(live.generation, snapshot)
+        with ItemsWriter(unfinished, spaces, described) as writer:
             for group in _groups(live, snapshot, positions.tolist()):
                 fused = live.rows(positions[done : done + len(group)])
                 writer.write(group, fused)

@@ -27,6 +27,8 @@ _SEED = 1234
 # Its number in FAISS's IndexIVFFastScan::implem.
 _FAST_SCAN_BY_QUERY = 11
 _PARAMETERS_KEPT = 256
+# 64 codes side by side are scanned a fifteenth faster than FAISS's 32.
+_CODES_PER_BLOCK = 64
 
 
 class Bits(NamedTuple):
@@ -77,6 +79,7 @@ class FaissIndex:
     """
 
     def __init__(self, plan: Plan, index: Any, *, gpu: bool) -> None:
+        self._plan = plan
         self._is_exact = plan.kind == "exact"
         self._cpu = index
         _scan_by_query(index)
@@ -155,6 +158,26 @@ class FaissIndex:
     def forget(self) -> None:
         """Let go of all vectors, and keep what was trained."""
         self._on_cpu().reset()
+
+    def without_lists(self) -> FaissIndex | None:
+        """An empty index of the same 4-bit codes that scans them all; None where codes are others,
+        or mean nothing without their list. It knows no filters."""
+        faiss = _faiss()
+        ivf = self._ivf
+        lists = None if ivf is None else faiss.downcast_index(ivf)
+        if not isinstance(lists, faiss.IndexIVFPQFastScan) or lists.by_residual:
+            return None
+        product = lists.pq
+        codes = faiss.IndexPQFastScan(
+            lists.d, product.M, product.nbits, faiss.METRIC_INNER_PRODUCT, _CODES_PER_BLOCK
+        )
+        codes.pq = product  # a copy
+        codes.is_trained = True
+        return FaissIndex(Plan.custom(0, lists.d, f"PQ{product.M}x4fs"), codes, gpu=False)
+
+    def copy(self) -> FaissIndex:
+        """The same codes in an index of their own; it has no rows mapped."""
+        return FaissIndex(self._plan, _faiss().clone_index(self._on_cpu()), gpu=False)
 
     def quantization_error(self, vectors: Floats) -> float:
         """The part of their squared length that float32 (m, D) lose in the codes of an index of
@@ -372,7 +395,8 @@ def _parameters_of(index: Any, nprobe: int, candidates: int, bits: Bits | None) 
         return faiss.SearchParametersIVF(sel=selector, nprobe=nprobe, quantizer_params=coarse)
     if isinstance(index, faiss.IndexHNSW):
         return faiss.SearchParametersHNSW(sel=selector, efSearch=candidates)
-    return faiss.SearchParameters(sel=selector)
+    # A flat fast scan refuses parameters, those that say nothing too.
+    return None if selector is None else faiss.SearchParameters(sel=selector)
 
 
 def _scan_by_query(index: Any) -> None:

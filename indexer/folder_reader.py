@@ -15,22 +15,18 @@ from .catalog_errors import RejectedRowError
 from .columns import Columns
 from .items import Input, Item, Reject
 from .media_paths import resolve_media
+from .modalities import modalities, modality_of_suffix
 from .readers import MAX_ROW_BYTES, unreadable
 from .row_parser import item_id, no_input
 from .values import json_key, json_value, shown
 
-SUFFIXES = {
-    "text": (".txt", ".md"),
-    "image": (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
-    "audio": (".wav", ".flac", ".ogg", ".mp3"),
-}
-"""Suffixes read, in upper or lower case; files with any other are passed over."""
-
-FOLDER_COLUMNS = Columns(text=("text",), image=("image",), audio=("audio",))
-"""What a folder offers, said in the words of a table."""
-
 _METADATA_SUFFIX = ".json"
-_MODALITIES = {suffix: modality for modality, all_ in SUFFIXES.items() for suffix in all_}
+
+
+def folder_columns() -> Columns:
+    """What a folder offers, said in the words of a table."""
+    offered = {name: (name,) for name, one in modalities().items() if one.suffixes}
+    return Columns.named(id="id", vector=None, **offered)
 
 
 class FolderReader:
@@ -83,7 +79,7 @@ class FolderReader:
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     folders.append(entry.name)
-                elif path.suffix.lower() in (*_MODALITIES, _METADATA_SUFFIX):
+                elif path.suffix.lower() == _METADATA_SUFFIX or modality_of_suffix(path.suffix):
                     groups.setdefault(str(path.with_suffix("")), []).append(str(path))
         except OSError as error:
             raise unreadable(self._root / folder, error) from error
@@ -99,7 +95,7 @@ class FolderReader:
             folder = "" if path.parent == PurePosixPath() else str(path.parent)
             metadata = {"folder": folder, "name": path.name}
             for file in files:
-                modality = _MODALITIES.get(PurePosixPath(file).suffix.lower())
+                modality = modality_of_suffix(PurePosixPath(file).suffix)
                 if modality is None:
                     metadata |= self._metadata(file)
                     continue

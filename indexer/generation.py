@@ -11,14 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .durable import sha256_file
+from .errors import CorruptIndexError
 from .faiss_index import FaissIndex
 from .fusion import Fusion, load_fusion
 from .heads import AlignedReach, load_heads
 from .ids import Ids
 from .layout import GenerationLayout, IndexLayout
 from .lock import ReaderHold
-from .manifest import Manifest, PointEntry, ReachedSpace, corrupt
+from .manifest import FileEntry, Manifest, PointEntry, ReachedSpace, corrupt
 from .plan import Plan
+from .progress import Progress
 from .row_codecs import FLOAT16, Int8, RowCodec
 from .rows import Rows
 from .searcher import OperatingPoint, Searcher
@@ -162,8 +164,13 @@ def load_manifest(folder: GenerationLayout, current: Current) -> Manifest:
 
 def read_fusion(folder: GenerationLayout, manifest: Manifest) -> Fusion:
     """Read and check the fusion of a generation."""
+    return fusion_of(manifest, read_checked(folder, manifest, folder.FUSION))
+
+
+def fusion_of(manifest: Manifest, data: bytes) -> Fusion:
+    """The fusion of a generation, of the bytes that `dump_fusion` made."""
     return load_fusion(
-        read_checked(folder, manifest, folder.FUSION),
+        data,
         manifest.fusion,
         [space.spec for space in manifest.spaces],
         manifest.weights,
@@ -200,7 +207,10 @@ def aligned_heads(
 
 def check_size(folder: GenerationLayout, manifest: Manifest, name: str) -> Path:
     """Compare a file's size with the manifest; return its path."""
-    path, entry = folder.path(name), manifest.files[name]
+    return _check_bytes(folder.path(name), manifest.files[name])
+
+
+def _check_bytes(path: Path, entry: FileEntry) -> Path:
     if not path.is_file():
         raise corrupt(f"file {path}", f"{entry.bytes:,} bytes", "no such file")
     size = path.stat().st_size
@@ -211,10 +221,43 @@ def check_size(folder: GenerationLayout, manifest: Manifest, name: str) -> Path:
 
 def check_hash(folder: GenerationLayout, manifest: Manifest, name: str) -> None:
     """Compare a whole file with its hash in the manifest."""
-    path, entry = check_size(folder, manifest, name), manifest.files[name]
+    _check_entry(folder.path(name), manifest.files[name])
+
+
+def _check_entry(path: Path, entry: FileEntry) -> None:
+    _check_bytes(path, entry)
     got = sha256_file(path)
     if got != entry.sha256:
         raise corrupt(f"file {path}", f"SHA-256 {entry.sha256[:16]}...", f"{got[:16]}...")
+
+
+def damaged_files(
+    folder: GenerationLayout, manifest: Manifest, current: Current, progress: Progress
+) -> dict[str, str]:
+    """What is wrong with each file of a generation that is missing or not what was written, by its
+    name; every file is read."""
+    found = {}
+    path, sha256 = folder.path(folder.MANIFEST), current.manifest_sha256
+    if read_whole(path, sha256) is None:
+        found[folder.MANIFEST] = str(
+            corrupt(f"file {path}", f"SHA-256 {sha256[:16]}...", "no such file, or other bytes")
+        )
+    for name, entry in manifest.files.items():
+        try:
+            _check_entry(folder.path(name), entry)
+        except (CorruptIndexError, OSError) as error:
+            found[name] = str(error)
+        progress.advance(1)
+    return found
+
+
+def read_whole(path: Path, sha256: str) -> bytes | None:
+    """The bytes of a file; None where it is not there, or not what has this hash."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return None
+    return data if hashlib.sha256(data).hexdigest() == sha256 else None
 
 
 def read_checked(folder: GenerationLayout, manifest: Manifest, name: str) -> bytes:

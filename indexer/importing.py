@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import orjson
 
+from encoders import EncoderError, EncoderPool, State
+
 from .catalog_errors import RejectedRowError
 from .durable import translated_os_errors
 from .encode import chunks
 from .errors import ImportFileError, OutputFolderError
 from .faiss_index import wants_gpu
+from .fitting import wanted_by
 from .layout import IndexLayout
 from .lock import writer_lock
 from .output_folder import check_output_folder
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
 
 _COMMITTED_TOGETHER = 1024
 _MODALITY = re.compile(
-    r"text|image|audio|behaviour(?::liked)?|vector:[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
+    r"[a-z][a-z0-9_-]{0,31}|behaviour:liked|vector:[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
 )
 # Unit vectors in float32 are as long as this, or a model in half precision made them.
 _UNIT = 1e-2
@@ -88,13 +91,16 @@ def import_index(
     reader = ItemsReader(Path(file))
     try:
         recipe = reader.described.recipe(device)
-    except ValueError as error:
+        fits = _fits(recipe, reader.described.states, device)
+    except (ValueError, EncoderError) as error:
         raise reader.refusal("a description of spaces that fit together", str(error)) from error
     layout = IndexLayout(Path(out))
     with translated_os_errors(f"index {layout.root}"):
         check_output_folder(layout)
         layout.generations.mkdir(parents=True, exist_ok=True)
         with writer_lock(layout.lock), _new_store(layout) as store:
+            for fit in fits:
+                store.save_fit(*fit)
             filler = _Filler(store, recipe, reader)
             progress.start("import", reader.rows)
             for done in filler.run():
@@ -116,7 +122,7 @@ def import_index(
 def _new_store(layout: IndexLayout) -> Iterator[Store]:
     """The store of an index that there is not yet; removed when the block fails, unless a build
     that did not finish had left it."""
-    was_there = layout.store_data.is_file()
+    was_there = layout.has_store
     store = Store.create(layout)
     try:
         if store.current() is not None:
@@ -134,6 +140,27 @@ def _new_store(layout: IndexLayout) -> Iterator[Store]:
                 shutil.rmtree(folder, ignore_errors=True)
         raise
     store.close()
+
+
+def _fits(
+    recipe: Recipe, states: Mapping[str, bytes], device: str
+) -> list[tuple[bytes, str, bytes]]:
+    """The encoders that were fitted on the catalog: key, fingerprint and state.
+
+    Raises:
+        EncoderError, ValueError: a state is not there, or not the one that the spaces name.
+    """
+    pool = EncoderPool(device)
+    found = []
+    for space in recipe.spaces:
+        for modality, wanted in wanted_by(space.spec).items():
+            fingerprint = space.fingerprints[modality]
+            state = states.get(fingerprint, b"")
+            encoder = pool.get(wanted.spec, State.load(state))
+            if encoder.fingerprint(wanted.modality) != fingerprint:
+                raise ValueError(f"the encoder of space {space.name!r} is not the one it names")
+            found.append((wanted.key, fingerprint, state))
+    return found
 
 
 class _Filler:

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from .durable import translated_os_errors
+
 FORMAT = 1
 """Version of the whole format, as the store and every manifest state it; see FORMAT.md."""
 _GENERATION = re.compile(r"([0-9]{6,})(\.unfinished)?")
@@ -32,6 +34,9 @@ class GenerationLayout:
     RANKING_WEIGHTS = "ranking.safetensors"
     POPULARITY = "popularity.f32"
 
+    FITTED = (FUSION, HEADS)
+    """What records and embeddings alone do not give: kept in the store too, with the manifest."""
+
     def path(self, name: str) -> Path:
         return self.root / name
 
@@ -52,8 +57,23 @@ class IndexLayout:
         return self.store / "data.mdb"
 
     @property
+    def has_store(self) -> bool:
+        """Whether the folder is an index, or was to be one.
+
+        Raises:
+            StoreUnavailableError: it may not be looked into.
+        """
+        with translated_os_errors(f"index {self.root}"):
+            return self.store_data.is_file()
+
+    @property
     def generations(self) -> Path:
         return self.root / "generations"
+
+    @property
+    def fitting(self) -> Path:
+        """Checkpoints of encoders that are being fitted; there only then, or after a stop."""
+        return self.root / "fitting"
 
     @property
     def lock(self) -> Path:
@@ -70,7 +90,7 @@ class IndexLayout:
     def generation_folders(self) -> dict[Path, int]:
         """Folders of generations, finished or not, with their numbers; nothing else counts."""
         found = {}
-        for path in self.generations.iterdir():
+        for path in self.generations.iterdir() if self.generations.is_dir() else ():
             match = _GENERATION.fullmatch(path.name)
             if match and path.is_dir() and not path.is_symlink():
                 found[path] = int(match[1])

@@ -22,11 +22,12 @@ from .learning.fusion_training import TrainingReport, train_attention, train_neu
 from .learning.queries import Judged, encoded_queries, own_titles, read_judgements
 from .learning.weights import Proposed, WeightReport, propose_weights
 from .missing import check_policy
+from .modalities import BEHAVIOUR
 from .progress import Progress, Silent
 from .rebuild import Opened, opened_for_writing
 from .recipe import Recipe, Space
 from .snapshot import Inputs, Snapshot, embedding_key
-from .spaces import BEHAVIOUR, kind_of_input
+from .spaces import kind_of_input
 
 # What is imputed counts less than what is there, whatever was measured.
 _MOST_STRENGTH = 0.95
@@ -304,7 +305,7 @@ def gathered(
     records = [record for _, record in snapshot.scan_records()]
     items = [item for _, item in snapshot.scan_inputs()]
     judged = own_titles(records, recipe) if given is None else given
-    queries, pairs = encoded_queries(judged, records, recipe, transforms, progress)
+    queries, pairs = encoded_queries(judged, records, recipe, transforms, snapshot, progress)
     real = blocks.real(transforms, items)
     impute = recipe.missing == "impute"
     imputed = {

@@ -39,11 +39,11 @@ from .learning.collaborative import (
 from .learning.imputing import learn_imputer
 from .learning.preference import Scale, hold_out, likes_matrix
 from .manifest import BehaviourEntry
+from .modalities import BEHAVIOUR, LIKED
 from .progress import Progress, Silent
 from .rebuild import Opened, opened_for_writing
 from .recipe import UNLEARNED, Recipe, Space
 from .snapshot import Inputs, Snapshot, read_current
-from .spaces import BEHAVIOUR, LIKED
 
 Floats = NDArray[np.float32]
 

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .faiss_index import FaissIndex
+from .errors import CorruptIndexError
+from .fresh import FreshScan
 from .generation import Generation
-from .plan import Plan
-from .searcher import Found, OperatingPoint, Selection, in_order
+from .searcher import Found, OperatingPoint, Selection
 from .snapshot import Snapshot
 
 Floats = NDArray[np.float32]
@@ -40,15 +40,13 @@ class Live:
         manifest = generation.manifest
         fresh = snapshot.fresh(manifest.dimension, len(manifest.spaces))
         self.fresh = fresh
-        self._scan: FaissIndex | None = None
+        self._scan: FreshScan | None = None
         self.row_numbers = generation.row_numbers
         """The store's row of each position, uint32 (n + f,), ascending."""
         self.states = generation.states
         """State of each block, uint8 (n + f, S)."""
         if len(fresh.numbers):
-            plan = Plan.choose(len(fresh.numbers), manifest.dimension, (), "exact", gpu=False)
-            self._scan = FaissIndex.train(plan, fresh.vectors[:1].astype(np.float32), gpu=False)
-            self._scan.map_rows(fresh.vectors)
+            self._scan = FreshScan(fresh, self._n)
             numbers = fresh.numbers.astype(np.uint32)
             self.row_numbers = np.concatenate([generation.row_numbers, numbers])
             self.states = np.concatenate([generation.states, fresh.states])
@@ -58,6 +56,20 @@ class Live:
         """Whether the item of each position lives, bool (n + f,)."""
         self.alive[dead] = False
         self._living: Chosen | None = None
+        if len(self) != snapshot.count():
+            raise CorruptIndexError(
+                "index",
+                expected=f"{snapshot.count():,} items, as the store has records",
+                got=f"{len(self):,} in the generation and beside it",
+                remedy="Run `catalens verify`; restore it from a backup, or build it again.",
+            )
+
+    def prepare(self, before: Live | None) -> None:
+        """Make ready for many searches; what was made ready for an earlier state is taken over."""
+        if self._scan is not None:
+            same = before is not None and before.generation.manifest is self.generation.manifest
+            known = before._scan if before is not None and same else None
+            self._scan.code(self.generation.searcher, known)
 
     def __len__(self) -> int:
         """Number of items that live."""
@@ -115,19 +127,8 @@ class Live:
             found = self.generation.searcher.search(queries, k, point, settled)
         if self._scan is None:
             return found
-        bits = None if chosen is None else chosen.fresh.bits(self._scan)
-        fresh = in_order(*self._scan.scan_rows(queries, min(k, len(self.fresh.numbers)), bits))
-        return [self._merged(*both, k) for both in zip(found, fresh, strict=True)]
-
-    def _merged(self, settled: Found, fresh: Found, k: int) -> Found:
-        """The k best of both, ties by position."""
-        best = fresh[1][0] if len(fresh[1]) else -math.inf
-        if len(settled[1]) == k and best <= settled[1][-1]:
-            return settled
-        positions = np.concatenate([settled[0], fresh[0] + self._n])
-        scores = np.concatenate([settled[1], fresh[1]])
-        order = (-scores).argsort(kind="stable")[:k]
-        return positions[order], scores[order]
+        fresh = None if chosen is None else chosen.fresh
+        return self._scan.beside(queries, found, k, fresh, coded=point is not None)
 
     def _passing_over_the_dead(
         self, queries: Floats, k: int, point: OperatingPoint | None

@@ -12,6 +12,30 @@ from pathlib import Path
 from .durable import translated_os_errors
 from .errors import IndexLockedError
 
+# Descriptors that carry locks. A forked child would keep its parent's locks beyond the parent's
+# death: it lets go of its copies at once, which leaves the parent's as they are.
+_carriers: dict[object, int] = {}
+
+
+def _open(path: Path, flags: int) -> tuple[object, int]:
+    token = object()
+    descriptor = _carriers[token] = os.open(path, flags | os.O_CLOEXEC, 0o644)
+    return token, descriptor
+
+
+def _close(token: object) -> None:
+    descriptor = _carriers.pop(token, None)
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+def _leave_to_parent() -> None:
+    for token in list(_carriers):
+        _close(token)
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
+
 
 @contextmanager
 def writer_lock(path: Path) -> Iterator[None]:
@@ -24,7 +48,7 @@ def writer_lock(path: Path) -> Iterator[None]:
         IndexLockedError: another process holds it; the message names its pid.
     """
     with translated_os_errors(f"lock {path}"):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        token, descriptor = _open(path, os.O_RDWR | os.O_CREAT)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -40,7 +64,7 @@ def writer_lock(path: Path) -> Iterator[None]:
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
     finally:
-        os.close(descriptor)
+        _close(token)
 
 
 class ReaderHold:
@@ -50,8 +74,8 @@ class ReaderHold:
     """
 
     def __init__(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self.release = weakref.finalize(self, os.close, descriptor)
+        token, descriptor = _open(path, os.O_RDONLY)
+        self.release = weakref.finalize(self, _close, token)
         fcntl.flock(descriptor, fcntl.LOCK_SH)
 
 
@@ -60,7 +84,7 @@ def unheld(path: Path) -> Iterator[bool]:
     """Whether no reader holds a file; until the end of the block none can. A file that is not there
     nobody holds."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        token, descriptor = _open(path, os.O_RDONLY)
     except FileNotFoundError:
         yield True
         return
@@ -72,4 +96,4 @@ def unheld(path: Path) -> Iterator[bool]:
         else:
             yield True
     finally:
-        os.close(descriptor)
+        _close(token)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from encoders import SpaceSpec
 
 from .errors import CorruptIndexError, UnsupportedFormatError
-from .layout import FORMAT
+from .layout import FORMAT, GenerationLayout
 from .missing import Policy
 from .plan import Profile
 from .row_codecs import RowType
@@ -183,6 +183,13 @@ class Manifest(Strict):
     ranking: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     """The basis of its re-ranking heads, see `ranking.basis_of`; None where it has none."""
 
+    @property
+    def fitted(self) -> list[str]:
+        """The files that embeddings alone do not give."""
+        layout = GenerationLayout
+        optional = (layout.RANKING, layout.RANKING_WEIGHTS)
+        return [*layout.FITTED, *(name for name in optional if name in self.files)]
+
     def dump(self) -> bytes:
         """JSON, indented, with a newline at its end."""
         options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
@@ -229,5 +236,6 @@ def corrupt(what: str, expected: str, got: str) -> CorruptIndexError:
         what,
         expected=expected,
         got=got,
-        remedy="Build the index again from the catalog; nothing needs to be encoded again.",
+        remedy="Run `catalens repair`. Build the index again from the catalog where that is not "
+        "enough; what it has embeddings of is not encoded again.",
     )

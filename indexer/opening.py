@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from encoders.errors import CatalensError
 
+from .durable import translated_os_errors
 from .layout import IndexLayout
 from .snapshot import Snapshot
 from .store import Store
@@ -25,7 +26,13 @@ def open_latest(layout: IndexLayout, opener: Callable[[Snapshot], T]) -> tuple[S
     Raises:
         NotAnIndexError: there is no finished index.
         CorruptIndexError: the store is damaged, or what it still names current is.
+        StoreUnavailableError: a file may not be read.
     """
+    with translated_os_errors(f"index {layout.root}"):
+        return _open_latest(layout, opener)
+
+
+def _open_latest(layout: IndexLayout, opener: Callable[[Snapshot], T]) -> tuple[Store, Snapshot, T]:
     store = Store.open(layout)
     try:
         for attempt in range(_TRIES):

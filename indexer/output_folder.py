@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from .environment import LOCK_FILE
 from .errors import OutputFolderError
 from .layout import IndexLayout
+
+_OURS = {"store", "generations", "fitting", "runs", "writer.lock"}
 
 
 def check_output_folder(layout: IndexLayout) -> None:
@@ -14,12 +19,12 @@ def check_output_folder(layout: IndexLayout) -> None:
     """
     root = layout.root
     if root.is_dir():
-        ours = {"store", "generations", "writer.lock", "runs"}
-        others = {p.name for p in root.iterdir()} - ours
-        if not layout.store_data.is_file():
-            # A build that was stopped before it had a store leaves these folders empty.
+        others = {p.name for p in root.iterdir()} - _OURS
+        if not layout.has_store:
+            # A build that was stopped before it had a store leaves these folders empty, but for
+            # the store's lock.
             named = [f for f in (layout.store, layout.generations) if f.exists()]
-            others |= {f.name for f in named if not f.is_dir() or any(f.iterdir())}
+            others |= {f.name for f in named if not f.is_dir() or _holds_more(f)}
         if not others:
             return
         got = f"{root} with {', '.join(sorted(others)[:5])}"
@@ -33,3 +38,7 @@ def check_output_folder(layout: IndexLayout) -> None:
         got=got,
         remedy="Choose another --out.",
     )
+
+
+def _holds_more(folder: Path) -> bool:
+    return any(path.name != LOCK_FILE for path in folder.iterdir())

@@ -10,7 +10,7 @@ One row is one item:
                         has none of it
 
 The keys of the file's metadata that `_KEYS` names hold `Described`, the tensors in base64, as some
-readers take metadata for text.
+readers take metadata for text; one that begins with `_STATE` holds the state of a fitted encoder.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ Floats = NDArray[np.float32]
 _VECTOR = pa.list_(pa.float32())
 _INPUT = pa.struct([("modality", pa.string()), ("sha256", pa.binary(32)), ("source", pa.string())])
 _KEYS = (b"catalens", b"catalens.fusion", b"catalens.heads")
+_STATE = b"catalens.state."
 _BATCH_ROWS = 256
+# The state of an encoder is one value of the metadata; readers take 100 MB unless told otherwise.
+_LONGEST_VALUE = 1 << 30
 
 
 class ItemsWriter:
@@ -58,8 +61,11 @@ class ItemsWriter:
             # it is asked for the metadata instead of these.
             store_schema=False,
         )
-        told = (described.description, *map(b64encode, described[1:]))
-        self._writer.add_key_value_metadata(dict(zip(_KEYS, told, strict=True)))
+        fusion, heads = map(b64encode, (described.fusion, described.heads))
+        told = dict(zip(_KEYS, (described.description, fusion, heads), strict=True))
+        for fingerprint, state in described.states.items():
+            told[_STATE + fingerprint.encode()] = b64encode(state)
+        self._writer.add_key_value_metadata(told)
 
     def write(self, items: Sequence[StoredItem], fused: Floats) -> None:
         """Write items with their fused vectors (n, D) as one row group."""
@@ -108,8 +114,15 @@ class ItemsReader:
                 self.rows: int = file.metadata.num_rows
                 self._names: list[str] = file.schema_arrow.names
                 if all(key in told for key in _KEYS):
-                    description, *tensors = (told[key] for key in _KEYS)
-                    self.described = Described(description, *map(_decoded, tensors))
+                    description, fusion, heads = (told[key] for key in _KEYS)
+                    states = {
+                        key.removeprefix(_STATE).decode(): _decoded(value)
+                        for key, value in told.items()
+                        if key.startswith(_STATE)
+                    }
+                    self.described = Described(
+                        description, _decoded(fusion), _decoded(heads), states
+                    )
                     return
         # Here and below: damaged files raise nearly every class, from OSError to TypeError.
         except Exception as error:
@@ -145,7 +158,11 @@ class ItemsReader:
     def _open(self) -> Any:
         # Without pre-buffering, a column is streamed and never held for a whole row group.
         return pq.ParquetFile(
-            self._path, pre_buffer=False, buffer_size=2**20, page_checksum_verification=True
+            self._path,
+            pre_buffer=False,
+            buffer_size=2**20,
+            page_checksum_verification=True,
+            thrift_string_size_limit=_LONGEST_VALUE,
         )
 
 

@@ -10,15 +10,15 @@ from importlib.metadata import version
 from .derive import Derived, Deriver, entry_of
 from .durable import link_file, sync_folder, write_file
 from .fold import Folding
-from .generation import Generation
+from .generation import Generation, read_checked
 from .layout import FORMAT, GenerationLayout, IndexLayout
 from .lock import unheld
 from .manifest import IndexEntry, Manifest
+from .modalities import BEHAVIOUR
 from .progress import Progress
 from .ranking import RankingFiles, ranking_files
 from .recipe import Recipe
 from .snapshot import Current, Snapshot
-from .spaces import BEHAVIOUR
 from .store import Store
 
 
@@ -35,10 +35,10 @@ def publish(
 
     Whatever stops it leaves the old generation current, and a folder that the next one sweeps.
     """
-    number, unfinished = _next(layout)
+    number, unfinished = next_generation(layout, store)
     with Snapshot(store.view(), Current(edition, number, "")) as snapshot:
         derived = Deriver(snapshot, recipe, progress).write(unfinished, gpu=gpu)
-    _name(layout, store, unfinished, _manifest(edition, number, derived), folds=True)
+    name_generation(layout, store, unfinished, _manifest(edition, number, derived), folds=True)
     return derived
 
 
@@ -46,11 +46,11 @@ def publish_folded(
     layout: IndexLayout, store: Store, generation: Generation, folding: Folding, progress: Progress
 ) -> None:
     """Name a generation current that was made of the one before, under the writer's lock."""
-    number, unfinished = _next(layout)
+    number, unfinished = next_generation(layout, store)
     derived = folding.write(unfinished, progress)
     generation.close()
     edition = generation.manifest.edition
-    _name(layout, store, unfinished, _manifest(edition, number, derived), folds=True)
+    name_generation(layout, store, unfinished, _manifest(edition, number, derived), folds=True)
 
 
 def publish_tuned(layout: IndexLayout, store: Store, manifest: Manifest, index: IndexEntry) -> None:
@@ -61,9 +61,9 @@ def publish_tuned(layout: IndexLayout, store: Store, manifest: Manifest, index: 
         manifest: the current one.
         index: the index as it is to be searched.
     """
-    number, unfinished = _linked(layout, manifest, manifest.files)
-    changed = {"generation": number, "created": _now(), "index": index}
-    _name(layout, store, unfinished, manifest.model_copy(update=changed), folds=False)
+    number, unfinished = _linked(layout, store, manifest, manifest.files)
+    changed = {"generation": number, "created": now(), "index": index}
+    name_generation(layout, store, unfinished, manifest.model_copy(update=changed), folds=False)
 
 
 def publish_ranking(
@@ -77,36 +77,39 @@ def publish_ranking(
     """
     written = ranking_files(GenerationLayout(layout.root), ranking)
     files = {name: entry for name, entry in manifest.files.items() if name not in written}
-    number, unfinished = _linked(layout, manifest, files)
+    number, unfinished = _linked(layout, store, manifest, files)
     for name, data in written.items():
         files[name] = entry_of(write_file(unfinished.path(name), data))
     changed = {
         "generation": number,
-        "created": _now(),
+        "created": now(),
         "files": files,
         "ranking": ranking.basis,
     }
-    _name(layout, store, unfinished, manifest.model_copy(update=changed), folds=False)
+    name_generation(layout, store, unfinished, manifest.model_copy(update=changed), folds=False)
 
 
 def _linked(
-    layout: IndexLayout, manifest: Manifest, names: Iterable[str]
+    layout: IndexLayout, store: Store, manifest: Manifest, names: Iterable[str]
 ) -> tuple[int, GenerationLayout]:
     """Number and unfinished folder of the next generation, with files of the current one."""
-    number, unfinished = _next(layout)
+    number, unfinished = next_generation(layout, store)
     unfinished.root.mkdir()
     for name in names:
         link_file(layout.generation(manifest.generation).path(name), unfinished.path(name))
     return number, unfinished
 
 
-def _next(layout: IndexLayout) -> tuple[int, GenerationLayout]:
+def next_generation(layout: IndexLayout, store: Store) -> tuple[int, GenerationLayout]:
     """Number and unfinished folder of the next generation; the folder is not there yet."""
-    number = max(layout.generation_folders().values(), default=0) + 1
+    layout.generations.mkdir(exist_ok=True)
+    current = store.current()
+    used = [*layout.generation_folders().values(), current.generation if current else 0]
+    number = max(used) + 1
     return number, layout.unfinished(number)
 
 
-def _name(
+def name_generation(
     layout: IndexLayout,
     store: Store,
     unfinished: GenerationLayout,
@@ -115,16 +118,20 @@ def _name(
     folds: bool,
 ) -> None:
     """Write the manifest, rename the folder and name it current; sweep what no longer is."""
-    _, sha256 = write_file(unfinished.path(unfinished.MANIFEST), manifest.dump())
+    told = manifest.dump()
+    _, sha256 = write_file(unfinished.path(unfinished.MANIFEST), told)
+    tensors = [read_checked(unfinished, manifest, name) for name in manifest.fitted]
     sync_folder(unfinished.root)
     unfinished.root.rename(layout.generation(manifest.generation).root)
     sync_folder(layout.generations)
-    store.publish(Current(manifest.edition, manifest.generation, sha256), folds=folds)
+    current = Current(manifest.edition, manifest.generation, sha256)
+    store.publish(current, [told, *tensors], folds=folds)
     store.sweep_editions()
     sweep_generations(layout, manifest.generation)
 
 
-def _now() -> str:
+def now() -> str:
+    """The time for a manifest."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -135,7 +142,7 @@ def _manifest(edition: int, number: int, derived: Derived) -> Manifest:
         catalens=version("catalens"),
         edition=edition,
         generation=number,
-        created=_now(),
+        created=now(),
         items=derived.items,
         dimension=derived.dimension,
         fusion=recipe.fusion,

@@ -12,7 +12,7 @@ from .fusion import dump_fusion
 from .generation import read_checked
 from .layout import GenerationLayout
 from .manifest import Manifest
-from .spaces import BEHAVIOUR
+from .modalities import BEHAVIOUR
 
 if TYPE_CHECKING:
     from .recipe import Recipe, Space

@@ -40,6 +40,9 @@ class RowReader(ABC):
     is_uniform: ClassVar[bool] = False
     """Whether every row has the same columns, so that one tells them all."""
 
+    can_be_read_again: bool = True
+    """Whether `rows` reads from the start more than once."""
+
     @abstractmethod
     def rows(self) -> Iterator[Row | Reject]:
         """Read from the start, one row at a time.
@@ -109,6 +112,7 @@ class MemoryReader(RowReader):
         self._held: list[object] | None = None
         if isinstance(source, Iterator):
             self._held = list(islice(source, PEEKED_ROWS))
+            self.can_be_read_again = False
         self._is_spent = False
 
     def rows(self) -> Iterator[Row | Reject]:

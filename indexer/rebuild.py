@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
-from typing import NamedTuple
 
+from .derivation import Derivation
 from .derive import Derived
 from .durable import translated_os_errors
 from .errors import (
@@ -19,16 +19,12 @@ from .errors import (
     UnknownSpaceError,
 )
 from .faiss_index import wants_gpu
-from .fusion import FUSIONS, Fusion
-from .generation import load_manifest, read_fusion, read_heads
+from .fusion import FUSIONS
 from .layout import IndexLayout
 from .lock import writer_lock
-from .manifest import Manifest
 from .missing import check_policy
-from .opening import open_latest
 from .progress import Progress, Silent
 from .publish import publish
-from .ranking import read_ranking
 from .recipe import UNLEARNED, Recipe
 from .snapshot import Snapshot
 from .store import Store
@@ -82,11 +78,11 @@ def opened_for_writing(path: str | Path) -> Iterator[Opened]:
     """
     layout = index_layout(path)
     with translated_os_errors(f"index {layout.root}"), writer_lock(layout.lock):
-        store, snapshot, recipe = open_latest(layout, lambda now: read_recipe(layout, now))
+        store = Store.open(layout)
         try:
-            yield Opened(layout, store, snapshot, recipe)
+            with store.snapshot() as snapshot:
+                yield Opened(layout, store, snapshot, Derivation.read(snapshot).recipe)
         finally:
-            snapshot.close()
             store.close()
 
 
@@ -97,7 +93,7 @@ def index_layout(path: str | Path) -> IndexLayout:
         NotAnIndexError: there is none.
     """
     layout = IndexLayout(Path(path))
-    if not layout.store_data.is_file():
+    if not layout.has_store:
         raise NotAnIndexError(
             f"index {layout.root}",
             expected="a folder made by `catalens build`",
@@ -105,28 +101,6 @@ def index_layout(path: str | Path) -> IndexLayout:
             remedy="Check the path, or run `catalens build CATALOG --out INDEX` first.",
         )
     return layout
-
-
-def read_recipe(layout: IndexLayout, snapshot: Snapshot) -> Recipe:
-    """The recipe of the generation that a snapshot names."""
-    return Derivation.read(layout, snapshot).recipe
-
-
-class Derivation(NamedTuple):
-    """How a generation was made, and with which fusion."""
-
-    manifest: Manifest
-    recipe: Recipe
-    fusion: Fusion
-
-    @classmethod
-    def read(cls, layout: IndexLayout, snapshot: Snapshot) -> Derivation:
-        """That of the generation that a snapshot names."""
-        folder = layout.generation(snapshot.current.generation)
-        manifest = load_manifest(folder, snapshot.current)
-        fusion = read_fusion(folder, manifest)
-        recipe = Recipe.of(manifest, fusion, read_heads(folder, manifest))
-        return cls(manifest, replace(recipe, ranking=read_ranking(folder, manifest)), fusion)
 
 
 def rebuild_index(

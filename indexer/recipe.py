@@ -13,10 +13,10 @@ from .fusion import ConcatFusion, Fusion, MeanFusion
 from .heads import AlignedReach
 from .manifest import BehaviourEntry, CatalogEntry, HeadEntry, Manifest, SpaceEntry
 from .missing import Policy
+from .modalities import BEHAVIOUR
 from .plan import Profile, check_profile, rows_of
 from .ranking import RankingFiles
 from .row_codecs import RowType, check_row_type
-from .spaces import BEHAVIOUR
 
 UNLEARNED = (ConcatFusion.kind, MeanFusion.kind)
 """Fusions that a generation fits by itself."""
@@ -63,9 +63,12 @@ class Recipe:
 
     @classmethod
     def of(
-        cls, manifest: Manifest, fusion: Fusion, heads: Mapping[str, Mapping[str, AlignedReach]]
+        cls,
+        manifest: Manifest,
+        fusion: Fusion | None,
+        heads: Mapping[str, Mapping[str, AlignedReach]],
     ) -> Recipe:
-        """The recipe of a generation."""
+        """The recipe of a generation; None for a fusion that a derivation is to fit."""
         return cls(
             spaces=tuple(
                 Space(entry.spec, entry.bit, entry.fingerprints, heads[entry.spec.name])

@@ -12,9 +12,8 @@ from encoders.errors import MediaError
 from .encode import Encoded, EncodedBatch
 from .items import Input, Item, Reject
 from .media_paths import resolve_media
+from .modalities import modality_named
 from .snapshot import Inputs, Record, Snapshot
-
-_OF_FILES = ("image", "audio")
 
 
 @dataclass(frozen=True)
@@ -127,4 +126,5 @@ def _joined(known: Inputs, new: Inputs) -> Inputs:
 
 
 def _is_of_file(reject: Reject) -> bool:
-    return reject.source is not None and reject.modality in _OF_FILES
+    known = modality_named(reject.modality or "")
+    return reject.source is not None and known is not None and known.is_of_files

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from .catalog_errors import RejectedRowError
 from .columns import Columns
 from .items import Input, Item, Reject
 from .media_paths import resolve_media
+from .modalities import TEXT, Modality, modalities
 from .readers import Row
 from .values import is_missing, json_key, json_value, shown
 
@@ -85,12 +87,8 @@ class RowParser:
     def __init__(self, columns: Columns, media_root: Path) -> None:
         self._columns = columns
         self._root = media_root
-        self._kinds: list[tuple[str, tuple[str, ...], Callable[[Any], Input]]] = [
-            ("image", columns.image or (), self._file),
-            ("audio", columns.audio or (), self._file),
-        ]
-        media = (*(columns.image or ()), *(columns.audio or ()), *columns.vector.values())
-        self._no_metadata = {columns.id, *media}
+        self._modalities = [one for one in modalities().values() if columns.of(one.name)]
+        self._no_metadata = {columns.id, *columns.not_metadata}
 
     def parse(self, row: Row) -> Item | Reject:
         """Return the item, or why there is none."""
@@ -135,11 +133,12 @@ class RowParser:
             return tuple(made)
 
         columns = self._columns
-        text_values = [row.values.get(name) for name in columns.text or ()]
-        found = [("text", gather("text", _texts(text_values), _text))]
-        for modality, names, make in self._kinds:
-            spread = (one for name in names for one in _spread(row.values.get(name)))
-            found.append((modality, gather(modality, spread, make)))
+        found = []
+        for modality in self._modalities:
+            values = [row.values.get(column) for column in columns.of(modality.name) or ()]
+            make = self._file if modality.is_of_files else partial(_made, modality)
+            given = gather(modality.name, _inputs_in(values, modality), make)
+            found.append((modality.name, given))
         for space, name in columns.vector.items():
             value = row.values.get(name)
             vectors = () if _is_hole(value) else (value,)
@@ -164,6 +163,21 @@ class RowParser:
             got=shown(value),
             remedy="Write the picture or sound to a file and give its path.",
         )
+
+
+def _inputs_in(values: list[object], modality: Modality) -> Iterator[object]:
+    """Yield the inputs among the values of a row's columns: of text, one document of all plain
+    values, then the elements of lists; of files, the elements of lists; of others, each value."""
+    if modality.name == TEXT:
+        yield from _texts(values)
+    elif modality.is_of_files:
+        yield from (one for value in values for one in _spread(value))
+    else:
+        yield from (value for value in values if not _is_hole(value))
+
+
+def _made(modality: Modality, value: object) -> Input:
+    return Input(modality.bytes_of(value), None)
 
 
 def _texts(values: Iterable[object]) -> Iterator[object]:
@@ -201,17 +215,6 @@ def _is_hole(value: object) -> bool:
         parts = value.values()
         return all(not isinstance(part, Mapping) and _is_hole(part) for part in parts)
     return is_missing(value)
-
-
-def _text(value: object) -> Input:
-    if not isinstance(value, str):
-        raise UndecodableMediaError(
-            "text",
-            expected="a string or a list of strings",
-            got=shown(value),
-            remedy="Convert the value to a string.",
-        )
-    return Input(value.encode(), None)
 
 
 def _vector(value: object) -> Input:

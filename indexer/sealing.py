@@ -1,10 +1,9 @@
 """How damage of the store shows, without LMDB's help: checksums of values, the file's header.
 
 LMDB trusts its file. A value that is not what was written is found by its checksum, when it is
-read. Page headers, and the pages that point to other pages, carry none: the two meta pages are
-checked here at each opening, the rest only by `verify` (`Environment.page_problems`, about
-100 MB a second). A bit that flips in one of those other headers, in a file that `verify` has
-not seen since, can still end a reader's process with a bus error, or hide keys from it.
+read. The two meta pages are checked here at each opening, the pages that lead to a value when a
+view first comes by them (`pages`). A writer's transactions trust the pages that they change:
+`verify` looks at all of them (`Environment.page_problems`, about 100 MB a second).
 """
 
 from __future__ import annotations
@@ -21,6 +20,9 @@ from zlib import crc32
 from .errors import CorruptIndexError
 
 _REMEDY = "Restore it from a backup, or build the index again from the catalog."
+_REMEDY_OF_VALUES = (
+    "Run `catalens repair`: it derives again what can be, and says what has to be built again."
+)
 
 # LMDB's meta page on a 64-bit machine: page number, flags; magic, version, address, map size;
 # two trees, that of free pages and the main one; last page, transaction.
@@ -40,7 +42,9 @@ _PAGE_SIZE_OFFSET = 16 + 24
 _READS = 3
 
 
-class _Tree(NamedTuple):
+class Tree(NamedTuple):
+    """One of LMDB's trees, as a meta page or the main tree tells of it."""
+
     page_size: int
     flags: int
     depth: int
@@ -49,6 +53,11 @@ class _Tree(NamedTuple):
     overflow_pages: int
     entries: int
     root: int
+
+    @classmethod
+    def read(cls, data: bytes) -> Tree:
+        """That of its 48 bytes."""
+        return cls(*_TREE.unpack(data))
 
     def is_sound(self, flags: int, last_page: int) -> bool:
         if self.flags != flags:
@@ -64,7 +73,9 @@ class _Tree(NamedTuple):
         )
 
 
-class _Meta(NamedTuple):
+class Meta(NamedTuple):
+    """A meta page: the trees of one transaction."""
+
     number: int
     page_flags: int
     magic: int
@@ -76,8 +87,20 @@ class _Meta(NamedTuple):
     last_page: int
     transaction: int
 
+    @classmethod
+    def read(cls, descriptor: int) -> list[Meta]:
+        """Both, of a file that was checked; each as some transaction wrote it."""
+        (page_size,) = struct.unpack("<I", os.pread(descriptor, 4, _PAGE_SIZE_OFFSET))
+        read, before = b"", None
+        while read != before:  # another process may be writing one
+            read, before = (
+                b"".join(os.pread(descriptor, _META.size, at) for at in (0, page_size)),
+                read,
+            )
+        return [cls(*_META.unpack_from(read, at)) for at in (0, _META.size)]
+
     def is_sound(self, number: int, page_size: int) -> bool:
-        free, main = (_Tree(*_TREE.unpack(tree)) for tree in (self.free, self.main))
+        free, main = Tree.read(self.free), Tree.read(self.main)
         return (
             (self.number, self.page_flags, self.address) == (number, _META_FLAG, 0)
             and self.version == _DATA_VERSION
@@ -130,7 +153,7 @@ def _flaw(path: Path, walk: Callable[[Path], Sequence[str]]) -> CorruptIndexErro
         size = file.seek(0, os.SEEK_END)
     if len(second) < _META.size:
         return _cut(path, page_size * 2, size)
-    metas = [_Meta(*_META.unpack_from(page)) for page in (first, second)]
+    metas = [Meta(*_META.unpack_from(page)) for page in (first, second)]
     if any(meta.magic != _META_MAGIC for meta in metas):
         return _foreign(path)
     if abs(metas[0].transaction - metas[1].transaction) > 1 or not all(
@@ -175,6 +198,11 @@ def seal(key: bytes, value: bytes) -> bytes:
     return value + crc32(value, crc32(key)).to_bytes(4, "little")
 
 
+def is_sound(key: bytes, sealed: bytes) -> bool:
+    """Whether a sealed value is what was written under its key."""
+    return crc32(sealed, crc32(key)) == _RESIDUE
+
+
 def unseal(database: str, sealed: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
     """Check and strip the checksums of keys and their sealed values.
 
@@ -183,12 +211,12 @@ def unseal(database: str, sealed: Iterable[tuple[bytes, bytes]]) -> list[bytes]:
     """
     values = []
     for key, value in sealed:
-        if crc32(value, crc32(key)) != _RESIDUE:
+        if not is_sound(key, value):
             raise CorruptIndexError(
                 f"store, database {database!r}",
                 expected=f"the checksum written with key {key[:64]!r}",
                 got="another: bits have flipped on disk",
-                remedy=_REMEDY,
+                remedy=_REMEDY_OF_VALUES,
             )
         values.append(value[:-4])
     return values
@@ -211,5 +239,5 @@ def decoding(database: str) -> Iterator[None]:
             f"store, database {database!r}",
             expected="bytes that decode",
             got=f"others ({type(error).__name__}: {error})",
-            remedy=_REMEDY,
+            remedy=_REMEDY_OF_VALUES,
         ) from error

@@ -56,6 +56,11 @@ class Selection:
     def __len__(self) -> int:
         return len(self.positions)
 
+    def has(self, positions: Positions) -> Allowed:
+        """Which of some positions (m,) may be returned, bool (m,)."""
+        found: Allowed = (self._bits[positions >> 3] >> (positions & 7) & 1).astype(bool)
+        return found
+
     def bits(self, index: FaissIndex) -> Bits:
         """The positions, and the lists of the index that hold any of them, as bits."""
         if self._allowed is None:
@@ -89,6 +94,10 @@ class Searcher:
     @threads.setter
     def threads(self, count: int) -> None:
         self._index.threads = count
+
+    def scannable_codes(self) -> FaissIndex | None:
+        """See `FaissIndex.without_lists`."""
+        return self._index.without_lists()
 
     def search(
         self,

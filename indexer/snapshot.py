@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 from numpy.typing import NDArray
+
+from encoders import EncoderStateError, State
 
 from .environment import ReadTransaction
 from .errors import CorruptIndexError, UnsupportedFormatError
@@ -20,9 +23,28 @@ from .sealing import decoding
 META = "meta"
 CURRENT = b"current"
 EMBEDDINGS = "embeddings"
+DERIVATION = "derivation"
+STATES = "states"
+FITS = "fits"
+POPULARITY = "popularity"
+HISTORIES = "histories"
+_WHOLE = (META, EMBEDDINGS, DERIVATION, STATES, FITS, POPULARITY, HISTORIES)
+_OF_EDITIONS = (
+    "ids",
+    "records",
+    "inputs",
+    "postings",
+    "fields",
+    "rejects",
+    "lost",
+    "fresh",
+    "tombstones",
+)
+_NAME = re.compile(rf"{'|'.join(_WHOLE)}|(?P<what>{'|'.join(_OF_EDITIONS)})\.(?P<edition>\d+)")
 FINGERPRINT_BYTES = 16
 """Length of the part of an embedding's key that names its encoder."""
 _ROW = struct.Struct(">I")
+ROW_KEY_BYTES = _ROW.size
 # Compaction is due from so many rows on, and so large a part of the generation: a scan of 1,000
 # rows of 384 dimensions takes 0.03 ms.
 _DUE_ROWS = 1_000
@@ -221,6 +243,31 @@ class Snapshot:
         """A cached embedding: float32 with shape (dimension,), unit length; None if unknown."""
         return read_embedding(self.view, key)
 
+    def known_state(self, fingerprint: str) -> State | None:
+        """What the encoder of that fingerprint learned from the catalog; None where it is one that
+        learns nothing.
+
+        Raises:
+            CorruptIndexError: it is damaged.
+        """
+        return read_state(self.view, fingerprint)
+
+    def state(self, fingerprint: str) -> State:
+        """What the encoder of that fingerprint learned from the catalog.
+
+        Raises:
+            CorruptIndexError: it is not there, or damaged.
+        """
+        found = self.known_state(fingerprint)
+        if found is None:
+            raise CorruptIndexError(
+                f"store, database {STATES!r}",
+                expected=f"what the encoder {fingerprint} has learned",
+                got="nothing of that name",
+                remedy="Restore the index from a backup, or build it again from the catalog.",
+            )
+        return found
+
 
 def embedding_key(fingerprint: str, content_sha256: str) -> bytes:
     """Key of an embedding: 16 bytes of encoder fingerprint, 32 of content hash, both from hex."""
@@ -241,6 +288,28 @@ def read_embedding(view: ReadTransaction, key: bytes) -> NDArray[np.float32] | N
     """A cached embedding: float32 with shape (dimension,), unit length; None if unknown."""
     found = view.get(EMBEDDINGS, key)
     return None if found is None else np.frombuffer(found, dtype="<f4")
+
+
+def read_state(view: ReadTransaction, fingerprint: str) -> State | None:
+    """What the encoder of that fingerprint learned; None if unknown.
+
+    Raises:
+        CorruptIndexError: it is damaged.
+    """
+    found = view.get(STATES, bytes.fromhex(fingerprint))
+    if found is None:
+        return None
+    try:
+        return State.load(found)
+    except EncoderStateError as error:
+        with decoding(STATES):
+            raise ValueError(str(error)) from error
+
+
+def read_fit(view: ReadTransaction, key: bytes) -> str | None:
+    """Fingerprint of the encoder that was fitted for this; None where none was."""
+    found = view.get(FITS, key)
+    return None if found is None else found.hex()
 
 
 def read_current(view: ReadTransaction) -> Current | None:
@@ -272,6 +341,28 @@ def read_current(view: ReadTransaction) -> Current | None:
             remedy="Upgrade Catalens to the version that wrote it, or build it again.",
         )
     return current
+
+
+def check_names(view: ReadTransaction) -> None:
+    """Compare the names of the databases, which have no checksum, with those that there can be: one
+    that is not found by its name counts as empty.
+
+    Raises:
+        CorruptIndexError: a name that is none, or a part of an edition without its records.
+    """
+    names = view.databases()
+    for name in names:
+        found = _NAME.fullmatch(name)
+        records = f"records.{found['edition']}" if found and found["what"] else name
+        # Rejects may be all that there is yet of an edition.
+        alone = records not in names and not name.startswith("rejects") and view.count(name)
+        if not found or alone:
+            raise CorruptIndexError(
+                "store",
+                expected="databases by the names of the format, and records beside what is of them",
+                got=repr(name),
+                remedy="Restore the index from a backup, or build it again from the catalog.",
+            )
 
 
 def _lost(database: str, row: int) -> CorruptIndexError:

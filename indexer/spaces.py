@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 
 from pydantic import ValidationError
 
-from encoders import Encoder, EncoderPool, EncoderSpec, Preset, SpaceSpec
+from encoders import Encoder, EncoderPool, EncoderSpec, Preset, SpaceSpec, fitted_class
 
 from .catalog_errors import InvalidColumnsError
 from .columns import Columns
 from .errors import FingerprintMismatchError
 from .items import Item, Reject
+from .modalities import VECTOR, modalities
+from .snapshot import Snapshot
 
-VECTOR = "vector"
-BEHAVIOUR = "behaviour"
-"""The modality of item vectors, learned from what users did, and the name of their space."""
-LIKED = "behaviour:liked"
-"""The modality of the vectors by which an item asks when a user likes it."""
 _LEAST_PEEKED = 1_000
 _MOST_PEEKED = 100_000
 
@@ -46,7 +43,7 @@ def specs_for(preset: Preset, columns: Columns, dimensions: dict[str, int]) -> l
     Raises:
         InvalidColumnsError: none, or a space of ready-made vectors with a name that cannot be.
     """
-    mapped = [m for m in ("text", "image", "audio") if getattr(columns, m)]
+    mapped = [name for name in modalities() if columns.of(name)]
     specs = [space for space in preset.spaces if space.item in mapped]
     specs += [_ready_made(name, dimension) for name, dimension in dimensions.items()]
     if not specs:
@@ -115,24 +112,41 @@ def peek(
     return {name: dimensions.most_common(1)[0][0] for name, dimensions in seen.items()}, read
 
 
-def reaches(specs: Iterable[SpaceSpec], pool: EncoderPool) -> list[Reach]:
-    """Load the encoders of all spaces; every way into every space."""
+def reaches(specs: Iterable[SpaceSpec], load: Callable[[EncoderSpec, str], Encoder]) -> list[Reach]:
+    """Every way into every space.
+
+    Args:
+        specs: the spaces.
+        load: gives the encoder of a spec for a modality.
+    """
     found = []
     for spec in specs:
         for modality, encoder_spec in spec.encoders.items():
-            encoder = pool.get(encoder_spec)
-            fingerprint = encoder.fingerprint(kind_of_input(modality))
-            found.append(Reach(spec.name, modality, encoder, fingerprint))
+            kind = kind_of_input(modality)
+            encoder = load(encoder_spec, kind)
+            found.append(Reach(spec.name, modality, encoder, encoder.fingerprint(kind)))
     return found
 
 
-def checked_encoder(pool: EncoderPool, space: SpaceSpec, modality: str, expected: str) -> Encoder:
+def checked_encoder(
+    pool: EncoderPool, space: SpaceSpec, modality: str, expected: str, snapshot: Snapshot
+) -> Encoder:
     """Load the encoder of a modality that an index knows by its fingerprint.
+
+    Args:
+        pool: loads it, or has it.
+        space: that it leads into.
+        modality: that it encodes.
+        expected: its fingerprint.
+        snapshot: has what it learned, where it is one that was fitted on the catalog.
 
     Raises:
         FingerprintMismatchError: the one here is another.
+        CorruptIndexError: what it learned is not there, or damaged.
     """
-    encoder = pool.get(space.encoders[modality])
+    spec = space.encoders[modality]
+    state = None if fitted_class(spec) is None else snapshot.state(expected)
+    encoder = pool.get(spec, state)
     got = encoder.fingerprint(kind_of_input(modality))
     if got != expected:
         raise FingerprintMismatchError(

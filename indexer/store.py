@@ -8,7 +8,8 @@ that lets an interrupted build go on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -25,12 +26,17 @@ from .postings import Posted, merge
 from .sealing import decoding
 from .snapshot import (
     CURRENT,
+    DERIVATION,
     EMBEDDINGS,
+    FITS,
     META,
+    ROW_KEY_BYTES,
+    STATES,
     Current,
     Inputs,
     Record,
     Snapshot,
+    check_names,
     read_current,
     row_key,
     row_of_key,
@@ -63,7 +69,7 @@ class Store:
             NotAnIndexError: there is none.
             CorruptIndexError: the file is cut or mangled.
         """
-        if not layout.store_data.is_file():
+        if not layout.has_store:
             raise _not_an_index(layout.root)
         return cls(layout.root, Environment.acquire(layout.store))
 
@@ -75,6 +81,20 @@ class Store:
     def close(self) -> None:
         self._environment.release()
 
+    @property
+    def is_inherited(self) -> bool:
+        """Whether this process was forked from the one that opened it."""
+        return self._environment.is_inherited
+
+    def check_process(self) -> None:
+        """Refuse a forked child.
+
+        Raises:
+            ForkedStoreError: the parent of this process has it open.
+        """
+        with self._environment.guarded():
+            pass
+
     def snapshot(self) -> Snapshot:
         """The current state, consistent until closed.
 
@@ -85,6 +105,7 @@ class Store:
         view = self._environment.view()
         try:
             current = read_current(view)
+            check_names(view)
             if current is None:
                 raise _not_an_index(self._root)
             return Snapshot(view, current)
@@ -116,12 +137,13 @@ class Store:
         return self._environment.view()
 
     def missing_embeddings(self, keys: Iterable[bytes]) -> list[bytes]:
-        """Which of these embeddings are not cached. Holds its view for the look-up only: pages
-        that a view may see cannot be used again by the commits of a build."""
+        """Which of these embeddings are not cached, or damaged: both are encoded. Holds its view
+        for the look-up only: pages that a view may see cannot be used again by the commits of a
+        build."""
         keys = list(keys)
         with self.view() as view:
-            found = view.get_many(EMBEDDINGS, keys)
-        return [key for key, value in zip(keys, found, strict=True) if value is None]
+            found = view.sound(EMBEDDINGS, keys)
+        return [key for key in keys if key not in found]
 
     def begin_edition(self) -> int:
         """Sweep what unfinished builds left and return the number for a new edition.
@@ -165,12 +187,35 @@ class Store:
         """Keep embeddings that nothing names yet, so that they need not be encoded again."""
         self._environment.write(lambda transaction: put_embeddings(transaction, embeddings))
 
-    def publish(self, current: Current, *, folds: bool) -> None:
+    def save_fit(self, key: bytes, fingerprint: str, state: bytes) -> None:
+        """Keep what an encoder learned, by its fingerprint, and the fingerprint by what was
+        fitted."""
+
+        def work(transaction: WriteTransaction) -> None:
+            put_fit(transaction, key, fingerprint, state)
+
+        self._environment.write(work)
+
+    def sweep_states(self, named: Collection[str]) -> None:
+        """Drop the states of all encoders but these, given by fingerprint, and those last fitted
+        for anything."""
+
+        def work(transaction: WriteTransaction) -> None:
+            keep = {fingerprint for _, fingerprint in transaction.scan(FITS)}
+            keep |= {bytes.fromhex(fingerprint) for fingerprint in named}
+            for key, _ in list(transaction.scan(STATES)):
+                if key not in keep:
+                    transaction.delete(STATES, key)
+
+        self._environment.write(work)
+
+    def publish(self, current: Current, kept: Iterable[bytes], *, folds: bool) -> None:
         """Name the edition and generation that readers open from now on.
 
         Args:
             current: edition, generation and manifest; what writers committed to the same edition
                 is counted on.
+            kept: files of the generation that embeddings do not give (see `derivation.py`).
             folds: whether the generation has all rows of its edition, so that those that were
                 searched beside the one before, and its dead ones, are done with.
         """
@@ -180,6 +225,7 @@ class Store:
             if before is not None and before.edition == current.edition:
                 named = replace(current, commits=before.commits, next_row=before.next_row)
             put_current(transaction, named)
+            put_kept(transaction, kept)
             if folds:
                 transaction.drop(f"fresh.{current.edition}")
                 transaction.drop(f"tombstones.{current.edition}")
@@ -209,27 +255,67 @@ def put_embeddings(
         transaction.put(EMBEDDINGS, key, vector.astype("<f4").tobytes())
 
 
+def put_fit(transaction: WriteTransaction, key: bytes, fingerprint: str, state: bytes) -> None:
+    """Write what an encoder learned, and what it was fitted for."""
+    transaction.put(STATES, bytes.fromhex(fingerprint), state)
+    transaction.put(FITS, key, bytes.fromhex(fingerprint))
+
+
 def put_rejects(
     transaction: WriteTransaction, edition: int, rejects: Iterable[Mapping[str, Any]]
 ) -> None:
     """Add to what could not be used."""
     last = transaction.last(f"rejects.{edition}")
     first = 0 if last is None else row_of_key(last) + 1
-    for number, reject in enumerate(rejects, start=first):
-        transaction.put(f"rejects.{edition}", row_key(number), orjson.dumps(reject))
+    numbered = [(row_key(number), one) for number, one in enumerate(rejects, start=first)]
+    for key, reject in numbered:
+        transaction.put(f"rejects.{edition}", key, orjson.dumps(reject))
+    lost = lost_by_item(numbered)
+    known = transaction.get_many(f"lost.{edition}", list(lost))
+    for (item, keys), before in zip(lost.items(), known, strict=True):
+        transaction.put(f"lost.{edition}", item, (before or b"") + keys)
 
 
-def drop_lost_inputs(transaction: WriteTransaction, edition: int, ids: Container[str]) -> None:
+def lost_by_item(rejects: Iterable[tuple[bytes, Mapping[str, Any]]]) -> dict[bytes, bytes]:
+    """The keys of the rejects of inputs, one after the other, by the id of their item."""
+    lost: dict[bytes, bytes] = {}
+    for key, reject in rejects:
+        if reject["modality"] is not None and reject["id"] is not None:
+            item = reject["id"].encode()
+            lost[item] = lost.get(item, b"") + key
+    return lost
+
+
+def strayed_rejects(view: ReadTransaction, edition: int) -> list[str]:
+    """Ids of items that do not lead to their rejects, all of them and no others.
+
+    Raises:
+        CorruptIndexError: one of either is damaged.
+    """
+    with decoding("rejects"):
+        rejects = ((key, orjson.loads(data)) for key, data in view.scan(f"rejects.{edition}"))
+        wanted, there = lost_by_item(rejects), dict(view.scan(f"lost.{edition}"))
+    items = sorted(wanted.keys() | there.keys())
+    return [item.decode(errors="replace") for item in items if wanted.get(item) != there.get(item)]
+
+
+def drop_lost_inputs(transaction: WriteTransaction, edition: int, ids: Iterable[str]) -> None:
     """Forget which inputs these items lost: they are given anew, or gone."""
-    database = f"rejects.{edition}"
-    gone = []
-    for key, data in transaction.scan(database):
-        with decoding("rejects"):
-            reject = orjson.loads(data)
-            if reject["modality"] is not None and reject["id"] in ids:
-                gone.append(key)
-    for key in gone:
-        transaction.delete(database, key)
+    items = [one.encode() for one in ids]
+    found = transaction.get_many(f"lost.{edition}", items)
+    for item, keys in zip(items, found, strict=True):
+        if keys is not None:
+            transaction.delete(f"lost.{edition}", item)
+            for start in range(0, len(keys), ROW_KEY_BYTES):
+                transaction.delete(f"rejects.{edition}", keys[start : start + ROW_KEY_BYTES])
+
+
+def put_kept(transaction: WriteTransaction, files: Iterable[bytes]) -> None:
+    """Keep these files, and no others."""
+    for key in list(transaction.keys(DERIVATION)):
+        transaction.delete(DERIVATION, key)
+    for data in files:
+        transaction.put(DERIVATION, hashlib.sha256(data).digest(), data)
 
 
 def put_current(transaction: WriteTransaction, current: Current) -> None:

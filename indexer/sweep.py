@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from .derivation import Derivation
 from .errors import FusionError
 from .fusion import ConcatFusion
 from .learn import gathered
@@ -13,7 +14,7 @@ from .learning.queries import Judged
 from .learning.weights import Proposed, propose_weights
 from .opening import open_latest
 from .progress import Progress
-from .rebuild import index_layout, read_recipe
+from .rebuild import index_layout
 
 
 def sweep_weights(
@@ -29,7 +30,7 @@ def sweep_weights(
         NotAnIndexError, CorruptIndexError: the index itself.
     """
     layout = index_layout(path)
-    store, snapshot, recipe = open_latest(layout, lambda now: read_recipe(layout, now))
+    store, snapshot, recipe = open_latest(layout, lambda now: Derivation.read(now).recipe)
     try:
         with snapshot:
             if recipe.fusion != ConcatFusion.kind:

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from .sealing import seal, unseal
+from .pages import Pages
+from .sealing import is_sound, seal, unseal
 
 if TYPE_CHECKING:
     from .environment import Environment
+
+# Entries that a scan reads under one lock.
+_SLICE = 4096
 
 
 class ReadTransaction:
     """A consistent view of the store; safe to use from many threads, one call at a time."""
 
-    def __init__(self, environment: Environment, transaction: Any, handles: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        environment: Environment,
+        transaction: Any,
+        handles: dict[str, Any],
+        pages: Pages | None,
+    ) -> None:
         self._environment = environment
         self._transaction = transaction
         self._handles = handles
+        # None where pages are trusted: in a transaction that changes them.
+        self._pages = pages
         self._lock = threading.Lock()
 
     def get(self, database: str, key: bytes) -> bytes | None:
@@ -27,7 +40,11 @@ class ReadTransaction:
         if handle is None:
             return None
         with self._environment.guarded(), self._lock:
+            if self._pages is not None:
+                self._pages.check(database, key)
             sealed = self._transaction.get(key, db=handle)
+            if sealed is None and self._pages is not None:
+                self._check_absence(handle, database, key)
         return None if sealed is None else unseal(database, [(key, sealed)])[0]
 
     def get_many(self, database: str, keys: list[bytes]) -> list[bytes | None]:
@@ -40,6 +57,9 @@ class ReadTransaction:
             self._lock,
             self._transaction.cursor(db=handle) as cursor,
         ):
+            if self._pages is not None:
+                for key in keys:
+                    self._pages.check(database, key)
             found = cursor.getmulti(keys)
         values = unseal(database, found)
         if len(values) == len(keys):
@@ -58,24 +78,86 @@ class ReadTransaction:
         start: bytes | None = low
         while handle is not None and start is not None:
             with self._environment.guarded(), self._lock:
-                found, start = self._slice(handle, start, high)
+                if self._pages is not None:
+                    self._pages.check_range(database, start, high, _SLICE)
+                    if start:
+                        with self._transaction.cursor(db=handle) as cursor:
+                            self._check_before(cursor, database, start)
+                found, start = self._slice(handle, database, start, high)
             for (key, _), value in zip(found, unseal(database, found), strict=True):
                 yield key, value
 
+    def keys(self, database: str) -> Iterator[bytes]:
+        """All keys of a database in order; no value is read."""
+        handle, start = self._handles.get(database), b""
+        while handle is not None:
+            with self._environment.guarded(), self._lock, self._transaction.cursor(db=handle) as c:
+                if self._pages is not None:
+                    self._pages.check_range(database, start, None, _SLICE)
+                if not (c.set_range(start) if start else c.first()):
+                    return
+                found = list(islice(c.iternext(keys=True, values=False), _SLICE))
+            yield from found
+            start = found[-1] + b"\0"  # the least key above
+
+    def sound(self, database: str, keys: list[bytes]) -> set[bytes]:
+        """Which of these keys have a value that is what was written."""
+        handle = self._handles.get(database)
+        if handle is None:
+            return set()
+        with (
+            self._environment.guarded(),
+            self._lock,
+            self._transaction.cursor(db=handle) as cursor,
+        ):
+            if self._pages is not None:
+                for key in keys:
+                    self._pages.check(database, key)
+            return {key for key, value in cursor.getmulti(keys) if is_sound(key, value)}
+
+    def damaged(self, database: str) -> Iterator[bytes]:
+        """Keys whose values are not what was written under them."""
+        handle = self._handles.get(database)
+        start: bytes | None = b""
+        while handle is not None and start is not None:
+            with self._environment.guarded(), self._lock:
+                if self._pages is not None:
+                    self._pages.check_range(database, start, None, _SLICE)
+                found, start = self._slice(handle, database, start, None)
+            yield from (key for key, value in found if not is_sound(key, value))
+
     def _slice(
-        self, handle: Any, start: bytes, high: bytes | None, count: int = 4096
+        self, handle: Any, database: str, start: bytes, high: bytes | None
     ) -> tuple[list[tuple[bytes, bytes]], bytes | None]:
         found: list[tuple[bytes, bytes]] = []
         with self._transaction.cursor(db=handle) as cursor:
+            if start and self._pages is not None:
+                self._check_before(cursor, database, start)
             if not (cursor.set_range(start) if start else cursor.first()):
                 return found, None
             for key, value in cursor.iternext(keys=True, values=True):
                 if high is not None and key >= high:
+                    unseal(database, [(key, value)])
                     return found, None
-                if len(found) == count:
+                if len(found) == _SLICE:
                     return found, key
                 found.append((key, value))
         return found, None
+
+    def _check_absence(self, handle: Any, database: str, key: bytes) -> None:
+        """A key that has flipped is not found, nor are those that it leads astray; all of them end
+        beside it, and its checksum tells."""
+        assert self._pages is not None
+        self._pages.check_around(database, key)
+        with self._transaction.cursor(db=handle) as cursor:
+            if cursor.set_range(key):
+                unseal(database, [cursor.item()])
+            self._check_before(cursor, database, key)
+
+    def _check_before(self, cursor: Any, database: str, key: bytes) -> None:
+        """The last key before this one is what was written."""
+        if cursor.prev() if cursor.set_range(key) else cursor.last():
+            unseal(database, [cursor.item()])
 
     def count(self, database: str) -> int:
         """Number of keys in a database."""
@@ -95,6 +177,8 @@ class ReadTransaction:
             self._lock,
             self._transaction.cursor(db=handle) as cursor,
         ):
+            if self._pages is not None:
+                self._pages.check_last(database)
             return bytes(cursor.key()) if cursor.last() else None
 
     def databases(self) -> list[str]:
@@ -123,7 +207,7 @@ class WriteTransaction(ReadTransaction):
     """Reads and writes that become visible together, or not at all."""
 
     def __init__(self, environment: Environment, transaction: Any, handles: dict[str, Any]) -> None:
-        super().__init__(environment, transaction, handles)
+        super().__init__(environment, transaction, handles, None)
         self.dropped: set[str] = set()
         """Databases whose handles are closed, whether the transaction commits or not."""
 

@@ -21,7 +21,7 @@ from .progress import Progress, Silent
 from .publish import publish_tuned
 from .rebuild import opened_for_writing
 
-_QUERIES = 384
+_QUERIES = 1024
 _SINGLES = 512
 _MORE_RUNGS = (0.925, 0.96, 0.975, 0.985, 0.995)
 _FILTERS = Filters(

@@ -11,21 +11,25 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from .blocks import Blocks
+from .derivation import kept_file
+from .derive import sampled
 from .environment import Environment
 from .errors import CorruptIndexError
-from .generation import Generation, check_hash, load_manifest
+from .fitting import wanted_by
+from .generation import Generation, damaged_files, load_manifest
 from .layout import IndexLayout
 from .live import Live
 from .manifest import Manifest
 from .missing import IMPUTED, PRESENT
 from .opening import open_latest
-from .postings import Posted
+from .postings_check import PostingsCheck
 from .progress import Progress, Silent
 from .recipe import Recipe
 from .sealing import decoding
 from .searcher import OperatingPoint
 from .snapshot import Inputs, Snapshot, embedding_key
 from .spaces import kind_of_input
+from .store import strayed_rejects
 
 Floats = NDArray[np.float32]
 Positions = NDArray[np.int64]
@@ -39,8 +43,7 @@ _TOLERANCE = 2e-3
 _SCANNED_TOGETHER = 1024
 _SCANNED_ROWS = 4096
 _SHOWN = 10
-# Postings are compared so many rows at a time, to bound memory.
-_POSTED_TOGETHER = 16_384
+_SAMPLE = 10_000
 
 
 @dataclass
@@ -49,6 +52,8 @@ class VerifyReport:
 
     items: int = 0
     files: int = 0
+    searched: int = 0
+    """Items that were looked for by their own vectors: all, or a sample of them."""
     found_at_point: int = 0
     """Items found by their own vectors within the first 10 at the index's operating point."""
     found_by_full_search: int = 0
@@ -56,20 +61,30 @@ class VerifyReport:
     problems: list[str] = field(default_factory=list)
 
 
-def verify_index(path: str | Path, *, progress: Progress | None = None) -> VerifyReport:
+def verify_index(
+    path: str | Path, *, all_items: bool = False, progress: Progress | None = None
+) -> VerifyReport:
     """Check an index.
 
     First the store's pages, by a walk that trusts none of them; where one is damaged, nothing
-    more is read. Then files against the manifest's hashes; the store's records, ids, postings and
-    embeddings against their checksums and each other; every item by a search for items like it.
-    A build may go on meanwhile: what was current at the start is checked.
+    more is read. Then files against the manifest's hashes; the store's records, ids, postings,
+    rejects and embeddings against their checksums and each other; that what is searched is what
+    lives, its vectors those of the embeddings; that each item is found within the first 10 by a
+    search for items like it, fresh ones too. The last two are done for 10,000 items, drawn with a
+    seed. A build may go on meanwhile: what was current at the start is checked.
+
+    Args:
+        path: the index folder.
+        all_items: whether every item is fused anew and looked for.
+        progress: told of every stage; None tells nobody.
 
     Raises:
         NotAnIndexError: the folder is no index.
         CorruptIndexError: the store itself, or the manifest, cannot be read.
+        StoreUnavailableError: a file may not be read.
     """
     layout, progress = IndexLayout(Path(path)), progress or Silent()
-    problems = _page_problems(layout, progress)
+    problems = page_problems(layout, progress)
     if problems:
         return VerifyReport(problems=problems)
     while True:
@@ -79,14 +94,16 @@ def verify_index(path: str | Path, *, progress: Progress | None = None) -> Verif
         try:
             # Files that a build has swept are not damaged.
             if not files.problems or not store.has_moved_on(snapshot.current):
-                return _Verifier(snapshot, files, progress).run()
+                most = None if all_items else _SAMPLE
+                return _Verifier(snapshot, files, most, progress).run()
         finally:
             snapshot.close()
             store.close()
 
 
-def _page_problems(layout: IndexLayout, progress: Progress) -> list[str]:
-    if not layout.store_data.is_file():
+def page_problems(layout: IndexLayout, progress: Progress) -> list[str]:
+    """What is wrong with the pages of the store, by a walk that trusts none of them."""
+    if not layout.has_store:
         return []
     environment = Environment.acquire(layout.store)
     progress.start("check pages", None)
@@ -107,23 +124,29 @@ class _Files:
 
 
 def _check_files(layout: IndexLayout, snapshot: Snapshot, progress: Progress) -> _Files:
-    folder = layout.generation(snapshot.current.generation)
-    manifest = load_manifest(folder, snapshot.current)
-    problems = []
+    folder, current = layout.generation(snapshot.current.generation), snapshot.current
+    told = kept_file(snapshot.view, current.manifest_sha256)
+    manifest = (
+        load_manifest(folder, current)
+        if told is None
+        else Manifest.load(told, current.manifest_sha256)
+    )
     progress.start("check files", len(manifest.files))
-    for name in manifest.files:
-        try:
-            check_hash(folder, manifest, name)
-        except (CorruptIndexError, OSError) as error:
-            problems.append(str(error))
-        progress.advance(1)
+    problems = list(damaged_files(folder, manifest, current, progress).values())
     progress.finish()
+    kept = {name: manifest.files[name].sha256 for name in manifest.fitted}
+    for name, sha256 in {folder.MANIFEST: current.manifest_sha256, **kept}.items():
+        if kept_file(snapshot.view, sha256) is None:
+            problems.append(f"the store does not keep {name} as it was written")
     generation = None if problems else Generation.open(layout, snapshot.current)
     return _Files(manifest, generation, problems)
 
 
 class _Verifier:
-    def __init__(self, snapshot: Snapshot, files: _Files, progress: Progress) -> None:
+    def __init__(
+        self, snapshot: Snapshot, files: _Files, most: int | None, progress: Progress
+    ) -> None:
+        self._most = most
         self._snapshot = snapshot
         self._manifest = files.manifest
         self._generation = files.generation
@@ -148,13 +171,17 @@ class _Verifier:
         try:
             live = Live(generation, self._snapshot)
             self._report.problems.extend(self._strayed(live))
-            self._report.problems.extend(self._fused_otherwise(live))
+            living = np.flatnonzero(live.alive)
+            if self._most is not None:
+                living = living[sampled(len(living), self._most)]
+            if not self._report.problems:
+                self._report.problems.extend(self._fused_otherwise(live, living))
+            if not self._report.problems:
+                self._progress.start("find items", len(living))
+                self._check_findable(live, living)
+                self._progress.finish()
         except CorruptIndexError as error:
             self._report.problems.append(str(error))
-        if not self._report.problems:
-            self._progress.start("find every item", len(live))
-            self._check_findable(live)
-            self._progress.finish()
 
     def _strayed(self, live: Live) -> Iterator[str]:
         searched = BitMap(live.row_numbers[live.alive])
@@ -162,28 +189,35 @@ class _Verifier:
             told = "is in no search" if row in self._rows else "is searched, and has no record"
             yield f"row {row} {told}"
 
-    def _fused_otherwise(self, live: Live) -> Iterator[str]:
-        """Fresh rows whose vectors are not those of their embeddings. How long an imputed block is
-        may have been measured on other items: those are left out."""
-        generation, fresh = live.generation, live.fresh
+    def _fused_otherwise(self, live: Live, living: Positions) -> Iterator[str]:
+        """Rows whose vectors are not those of their embeddings. How long an imputed block is may
+        have been measured on other items: those are left out."""
+        generation = live.generation
         recipe = Recipe.of(generation.manifest, generation.fusion, generation.heads)
         blocks = Blocks(self._snapshot, recipe)
-        for start in range(0, len(fresh.numbers), _SCANNED_ROWS):
-            here = slice(start, start + _SCANNED_ROWS)
-            numbers = fresh.numbers[here].tolist()
+        steps = generation.searcher.rows.steps
+        tolerance = _TOLERANCE + (0 if steps is None else steps)
+        for start in range(0, len(living), _SCANNED_ROWS):
+            positions = living[start : start + _SCANNED_ROWS]
+            numbers = live.row_numbers[positions].tolist()
             items = list(zip(numbers, self._snapshot.inputs(numbers), strict=True))
             parts, states = blocks.take(generation.fusion.transforms, items)
-            off = np.abs(generation.fusion.fuse_items(parts) - fresh.vectors[here]).max(axis=1)
-            wrong = (states != fresh.states[here]).any(axis=1)
-            wrong |= (off > _TOLERANCE) & (states != IMPUTED).all(axis=1)
-            yield from (f"row {n} has another vector" for n in fresh.numbers[here][wrong])
+            off = np.abs(generation.fusion.fuse_items(parts) - live.rows(positions))
+            there = live.states[positions]
+            wrong = ((states == PRESENT) != (there == PRESENT)).any(axis=1)
+            whole = ((states != IMPUTED) & (there != IMPUTED)).all(axis=1)
+            wrong |= (off > tolerance).any(axis=1) & whole
+            yield from (f"row {numbers[n]} has another vector" for n in np.flatnonzero(wrong))
 
     def _check_store(self) -> None:
         snapshot, view = self._snapshot, self._snapshot.view
         for database in view.databases():
             for _ in view.scan(database):
                 pass  # a scan checks every checksum
-        postings = _PostingsCheck(snapshot)
+        for space in self._manifest.spaces:
+            for modality in wanted_by(space.spec):
+                snapshot.state(space.fingerprints[modality])
+        postings = PostingsCheck(snapshot)
         for row, record in snapshot.scan_records():
             if snapshot.row_of(record.id) != row:
                 self._report.problems.append(f"id {record.id!r} does not lead to its row {row}")
@@ -194,6 +228,10 @@ class _Verifier:
             self._report.items += 1
             self._progress.advance(1)
         self._report.problems.extend(postings.finish())
+        self._report.problems.extend(
+            f"the rejects that item {one!r} leads to are not its own"
+            for one in strayed_rejects(view, snapshot.edition)[:_SHOWN]
+        )
         ids = view.count(f"ids.{snapshot.edition}")
         fresh, dead = snapshot.uncompacted()
         for what, count in (("rows", self._manifest.items - dead + fresh), ("ids", ids)):
@@ -216,12 +254,12 @@ class _Verifier:
                 kind = kind_of_input(space.spec.item)
                 yield f"row {row} lacks its {kind} embedding in space {space.spec.name!r}"
 
-    def _check_findable(self, live: Live) -> None:
+    def _check_findable(self, live: Live, living: Positions) -> None:
         generation = live.generation
         entry = generation.manifest.index
         everything = OperatingPoint(entry.lists, 10 * generation.point.k_factor)
         scan = _ExactScan(live)
-        living = np.flatnonzero(live.alive)
+        self._report.searched = len(living)
         for start in range(0, len(living), _QUERIES):
             positions = living[start : start + _QUERIES]
             rows = live.rows(positions)
@@ -332,64 +370,3 @@ class _ExactScan:
             rows = self._live.rows(living[start : start + _SCANNED_ROWS])
             better += (rows @ queries.T > own + tolerance).sum(axis=0)
         self._lost.extend(positions[better >= _WITHIN].tolist())
-
-
-class _PostingsCheck:
-    """Compares postings with records: each value of a record is posted, and nothing else is.
-
-    Rows come in order. The postings of some thousand rows are made again and compared with the
-    same rows of the stored ones; whether more is stored shows in the totals.
-    """
-
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
-        self._stored = snapshot.postings()
-        self._posted = Posted()
-        self._first = 0
-        self._last = -1
-        self._total = {"values": 0, "fields": 0}
-
-    def add(self, row: int, metadata: dict[str, object]) -> list[str]:
-        """Add a record; return problems found so far that were not returned before."""
-        problems = self._compare() if row - self._first >= _POSTED_TOGETHER else []
-        self._posted.add(row, metadata)
-        self._last = row
-        return problems
-
-    def finish(self) -> list[str]:
-        """Compare the rest, and the totals."""
-        problems = self._compare()
-        view, edition = self._snapshot.view, self._snapshot.edition
-        counts = {
-            "values": (len(BitMap.deserialize(v)) for _, v in view.scan(f"postings.{edition}")),
-            "fields": (len(self._stored.having(name)) for name in self._stored.fields()),
-        }
-        for what, stored in counts.items():
-            total = empty = 0
-            for count in stored:
-                total += count
-                empty += count == 0
-            if empty or total != self._total[what]:
-                problems.append(
-                    f"postings of {what} name {total} rows where records have "
-                    f"{self._total[what]}; {empty} name none"
-                )
-        return problems
-
-    def _compare(self) -> list[str]:
-        here = BitMap(range(self._first, self._last + 1))
-        view, edition = self._snapshot.view, self._snapshot.edition
-        keys = sorted(self._posted.values)
-        problems = []
-        for key, stored in zip(keys, view.get_many(f"postings.{edition}", keys), strict=True):
-            rows = self._posted.values[key]
-            self._total["values"] += len(rows)
-            if stored is None or BitMap.deserialize(stored) & here != rows:
-                problems.append(f"postings of the value with key {key.hex()} are not its rows")
-        for name, rows in self._posted.fields.items():
-            self._total["fields"] += len(rows)
-            if self._stored.having(name) & here != rows:
-                problems.append(f"postings of field {name!r} are not the rows that have it")
-        self._posted = Posted()
-        self._first = self._last + 1
-        return problems

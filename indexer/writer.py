@@ -2,97 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from encoders import EncoderPool, Limits, usable_cores
 
+from .admission import Admission, Rule, must_be_new, must_be_there
 from .catalog import Catalog, open_catalog, resolved_root
 from .catalog_errors import InvalidColumnsError
 from .changes import Applied, Changes, apply
 from .columns import Columns
+from .commit_summary import CommitSummary
+from .compaction import CompactSummary, compact
+from .derivation import Derivation
 from .durable import translated_os_errors
-from .encode import QUERY_TOWER_SAMPLE, Counts, Encoded, ItemEncoder, chunks
-from .errors import (
-    DuplicateIdError,
-    ExistingIdError,
-    UnknownIdError,
-    VectorDimensionError,
-    WriterClosedError,
-)
-from .faiss_index import wants_gpu
-from .fold import Folding
-from .generation import Generation
-from .items import Item, Reject
+from .encode import QUERY_TOWER_SAMPLE, Counts, Encoded, ItemEncoder
+from .errors import WriterClosedError
+from .items import Reject
 from .layout import IndexLayout
-from .live import Live
 from .lock import writer_lock
-from .opening import open_latest
+from .modalities import BEHAVIOUR, VECTOR
 from .progress import Progress, Silent
-from .publish import publish, publish_folded, sweep_generations
-from .rebuild import Derivation, index_layout
-from .recipe import Recipe
+from .publish import sweep_generations
+from .rebuild import index_layout
 from .retry import Retry, RetrySummary
 from .row_parser import item_id
-from .spaces import BEHAVIOUR, VECTOR, Reach, checked_encoder, kind_of_input
+from .spaces import Reach, checked_encoder, kind_of_input
 from .store import Store
 
-# Ids looked up at once.
-_CHECKED_TOGETHER = 512
 # What has been encoded is saved before the commit when it took so long, or is so much: a call that
 # is interrupted encodes no more than that again.
 _UNSAVED_SECONDS = 4.0
 _UNSAVED_EMBEDDINGS = 50_000
 _REJECTS_SHOWN = 10
-
-
-@dataclass(frozen=True)
-class CommitSummary:
-    """What a commit did.
-
-    `updated` counts items whose content changed, `metadata_only` those whose metadata alone did.
-    `inputs` counts the inputs of all rows given, per modality, and `encoded` those that went
-    through a model: what did not change is not encoded again. `items` is how many there are now,
-    `fresh` how many of them are searched beside the generation, `dead` how many rows of it are
-    passed over.
-    """
-
-    path: Path
-    added: int
-    updated: int
-    metadata_only: int
-    unchanged: int
-    deleted: int
-    items: int
-    fresh: int
-    dead: int
-    compact_due: bool
-    inputs: dict[str, int]
-    encoded: dict[str, int]
-    rejected_rows: int
-    rejected_inputs: int
-    seconds: float
-    rejects: tuple[Reject, ...] = ()
-    """The first ten; `catalens inspect --rejects` prints all."""
-
-
-@dataclass(frozen=True)
-class CompactSummary:
-    """What a compaction did: how many rows it folded in, and how many dead ones it dropped;
-    `trained` tells whether spaces and index were fitted and trained anew."""
-
-    path: Path
-    items: int
-    folded: int
-    dropped: int
-    trained: bool
-    index: str
-    recall: dict[str, float]
-    seconds: float
 
 
 class Writer:
@@ -172,12 +117,11 @@ class Writer:
         layout = index_layout(path)
         with ExitStack() as held, translated_os_errors(f"index {layout.root}"):
             held.enter_context(writer_lock(layout.lock))
-            store, snapshot, derivation = open_latest(
-                layout, lambda now: Derivation.read(layout, now)
-            )
+            store = Store.open(layout)
             held.callback(store.close)
             # No view is held between calls: the store could not use pages again.
-            snapshot.close()
+            with store.snapshot() as snapshot:
+                derivation = Derivation.read(snapshot)
             store.clear_dead_readers()
             sweep_generations(layout, snapshot.current.generation)
             writer = cls(
@@ -219,6 +163,8 @@ class Writer:
         text: str | Sequence[str] | None = None,
         image: str | Sequence[str] | None = None,
         audio: str | Sequence[str] | None = None,
+        video: str | Sequence[str] | None = None,
+        inputs: Mapping[str, str | Sequence[str]] | None = None,
         vector: str | Mapping[str, str] | None = None,
         media_root: str | Path | None = None,
     ) -> None:
@@ -226,7 +172,8 @@ class Writer:
 
         Args:
             catalog: a dump or an iterable of mappings, as `build_index` takes them.
-            id, text, image, audio, vector: columns; None for those that the index was built with.
+            id, text, image, audio, video, inputs, vector: columns; None for those that the index
+                was built with.
             media_root: folder that media paths start from and may not leave; None takes the dump's
                 own folder, or the current one for an iterable.
 
@@ -238,7 +185,8 @@ class Writer:
             FingerprintMismatchError: an encoder here is not the one the index was built with.
         """
         named = {"id": id, "text": text, "image": image, "audio": audio, "vector": vector}
-        self._take(catalog, named, media_root, _must_be_new)
+        named |= {"video": video, **(inputs or {})}
+        self._take(catalog, named, media_root, must_be_new)
 
     def update(
         self,
@@ -249,6 +197,8 @@ class Writer:
         text: str | Sequence[str] | None = None,
         image: str | Sequence[str] | None = None,
         audio: str | Sequence[str] | None = None,
+        video: str | Sequence[str] | None = None,
+        inputs: Mapping[str, str | Sequence[str]] | None = None,
         vector: str | Mapping[str, str] | None = None,
         media_root: str | Path | None = None,
     ) -> None:
@@ -264,7 +214,8 @@ class Writer:
             UnknownIdError: an item is not there, and this is no upsert.
         """
         named = {"id": id, "text": text, "image": image, "audio": audio, "vector": vector}
-        self._take(catalog, named, media_root, None if upsert else _must_be_there)
+        named |= {"video": video, **(inputs or {})}
+        self._take(catalog, named, media_root, None if upsert else must_be_there)
 
     def delete(self, ids: Iterable[str | int]) -> None:
         """Delete items.
@@ -275,11 +226,7 @@ class Writer:
         """
         self._check_open()
         named = [item_id(one) for one in ([ids] if isinstance(ids, str) else ids)]
-        seen: set[str] = set()
-        for some in chunks(named, _CHECKED_TOGETHER):
-            for one, there in zip(some, self._known(some), strict=True):
-                _check_once(one, "", seen)
-                _must_be_there(one, "", there)
+        self._admission().ids(named, must_be_there)
         self._changes.take(dict.fromkeys(named))
 
     def retry(self, *, media_root: str | Path | None = None) -> RetrySummary:
@@ -327,76 +274,9 @@ class Writer:
             StoreError: no space, no permission, or a map that cannot grow.
         """
         self._check_open()
-        summary = self._summary(self._apply())
-        self._begin()
-        return summary
-
-    def compact(self) -> CompactSummary:
-        """Derive a generation of all that was committed: rows that are searched beside the one
-        that there is are folded in, dead ones dropped. Readers go on, and move on at their next
-        `refresh`. Whatever stops it leaves the index as it was.
-
-        Raises:
-            EmptyIndexError: no item is left.
-            StoreError: no space, no permission.
-        """
-        self._check_open()
-        started = monotonic()
-        with self._store.snapshot() as snapshot:
-            fresh, dead = snapshot.uncompacted()
-        recipe, manifest, trained = self._derivation.recipe, self._derivation.manifest, False
-        if fresh or dead:
-            with translated_os_errors(f"index {self._layout.root}"):
-                trained = not self._fold(recipe)
-                if trained:
-                    publish(
-                        self._layout,
-                        self._store,
-                        self._edition,
-                        recipe,
-                        gpu=wants_gpu(recipe.device),
-                        progress=self._progress,
-                    )
-            with self._store.snapshot() as snapshot:
-                self._derive_as(Derivation.read(self._layout, snapshot))
-            manifest = self._derivation.manifest
-        return CompactSummary(
-            path=self._layout.root,
-            items=manifest.items,
-            folded=fresh,
-            dropped=dead,
-            trained=trained,
-            index=manifest.index.factory,
-            recall=manifest.index.recall,
-            seconds=monotonic() - started,
-        )
-
-    def _fold(self, recipe: Recipe) -> bool:
-        """Compact by what the generation was trained with, where that still fits; return whether it
-        did."""
-        with self._store.snapshot() as snapshot:
-            generation = Generation.open(self._layout, snapshot.current)
-            try:
-                folding = Folding(Live(generation, snapshot), recipe)
-                if folding.fits:
-                    publish_folded(self._layout, self._store, generation, folding, self._progress)
-                return folding.fits
-            finally:
-                generation.close()
-
-    def _apply(self) -> Applied:
-        changes, derivation = self._changes, self._derivation
-        if not changes:
-            with self._store.snapshot() as snapshot:
-                return Applied(items=snapshot.count(), uncompacted=snapshot.uncompacted())
-        return self._store.write(
-            lambda transaction: apply(transaction, changes, derivation.recipe, derivation.fusion)
-        )
-
-    def _summary(self, applied: Applied) -> CommitSummary:
+        applied, counts = self._apply(), self._counts
         fresh, dead = applied.uncompacted
-        counts = self._counts
-        return CommitSummary(
+        summary = CommitSummary(
             path=self._layout.root,
             added=applied.added,
             updated=applied.updated,
@@ -414,13 +294,51 @@ class Writer:
             seconds=monotonic() - self._started,
             rejects=tuple(self._shown),
         )
+        self._begin()
+        return summary
+
+    def compact(self, *, keep_embeddings: bool = False) -> CompactSummary:
+        """Derive a generation of all that was committed: rows that are searched beside the one
+        that there is are folded in, dead ones dropped. Readers go on, and move on at their next
+        `refresh`. Whatever stops it leaves the index as it was.
+
+        Args:
+            keep_embeddings: whether embeddings that no item names any more stay in the store: of
+                items that were deleted or have other content now, of encoders that the index uses
+                no more, of a build that did not finish. Such an input is encoded again when it
+                comes back; without them the store uses their room for what is new. While there
+                is something to commit they stay anyway, as it may need them.
+
+        Raises:
+            EmptyIndexError: no item is left.
+            StoreError: no space, no permission.
+        """
+        self._check_open()
+        summary, derivation = compact(
+            self._layout,
+            self._store,
+            self._derivation,
+            self._progress,
+            keep_embeddings=keep_embeddings or bool(self._changes),
+        )
+        self._derive_as(derivation)
+        return summary
+
+    def _apply(self) -> Applied:
+        changes, derivation = self._changes, self._derivation
+        if not changes:
+            with self._store.snapshot() as snapshot:
+                return Applied(items=snapshot.count(), uncompacted=snapshot.uncompacted())
+        return self._store.write(
+            lambda transaction: apply(transaction, changes, derivation.recipe, derivation.fusion)
+        )
 
     def _take(
         self,
         source: str | Path | Iterable[Mapping[str, Any]],
         named: dict[str, Any],
         media_root: str | Path | None,
-        rule: _Rule | None,
+        rule: Rule | None,
     ) -> None:
         """Encode the rows of a catalog; only when all were, they are kept for the commit."""
         self._check_open()
@@ -429,7 +347,7 @@ class Writer:
         items: dict[str, Encoded | None] = {}
         rejects: list[Reject] = []
         self._progress.start("encode", catalog.rows)
-        checked = self._checked(catalog.items(), rule)
+        checked = self._admission().rows(catalog.items(), rule)
         for batch in encoder.run(checked, workers=max(2, usable_cores())):
             items.update({one.id: one for one in batch.items})
             rejects += batch.rejects
@@ -445,6 +363,9 @@ class Writer:
         self._changes.take(items, [reject.to_dict() for reject in rejects])
         self._shown = [*self._shown, *rejects][:_REJECTS_SHOWN]
         self._counts.add(counts)
+
+    def _admission(self) -> Admission:
+        return Admission(self._store, self._edition, self._changes, self._dimensions)
 
     def _catalog(
         self, source: Any, named: dict[str, Any], media_root: str | Path | None
@@ -470,13 +391,18 @@ class Writer:
         recipe = self._derivation.recipe
         with self._store.snapshot() as snapshot:
             items = snapshot.count()
-        if self._reaches is None:
-            self._reaches = [
-                Reach(space.name, m, checked_encoder(self._pool, space.spec, m, known), known)
-                for space in recipe.spaces
-                for m, known in space.fingerprints.items()
-                if kind_of_input(m) != BEHAVIOUR  # looked up, not encoded
-            ]
+            if self._reaches is None:
+                self._reaches = [
+                    Reach(
+                        space.name,
+                        m,
+                        checked_encoder(self._pool, space.spec, m, known, snapshot),
+                        known,
+                    )
+                    for space in recipe.spaces
+                    for m, known in space.fingerprints.items()
+                    if kind_of_input(m) != BEHAVIOUR  # looked up, not encoded
+                ]
         return ItemEncoder(
             self._store,
             recipe.spaces,
@@ -497,81 +423,8 @@ class Writer:
             unsaved.clear()
             self._saved = monotonic()
 
-    def _checked(
-        self, entries: Iterable[Item | Reject], rule: _Rule | None
-    ) -> Iterator[Item | Reject]:
-        """Entries of a catalog, before they are encoded."""
-        seen: set[str] = set()
-        for some in chunks(entries, _CHECKED_TOGETHER):
-            items = [entry for entry in some if isinstance(entry, Item)]
-            for item, there in zip(items, self._known([i.id for i in items]), strict=True):
-                where = f"row {item.line}, "
-                _check_once(item.id, where, seen)
-                if rule is not None:
-                    rule(item.id, where, there)
-                self._check_dimensions(item)
-            yield from some
-
-    def _known(self, ids: Sequence[str]) -> list[bool]:
-        """Which of these items there are, or will be after the commit."""
-        with self._store.view() as view:
-            found = view.get_many(f"ids.{self._edition}", [one.encode() for one in ids])
-        changed = self._changes.items
-        return [
-            changed[one] is not None if one in changed else key is not None
-            for one, key in zip(ids, found, strict=True)
-        ]
-
-    def _check_dimensions(self, item: Item) -> None:
-        for modality, inputs in item.inputs.items():
-            expected = self._dimensions.get(modality)
-            for given in inputs if expected is not None else ():
-                got = len(given.content or b"") // 4
-                if got != expected:
-                    raise VectorDimensionError(
-                        f"row {item.line}, item {item.id!r}, {modality}",
-                        expected=f"{expected} values, as the index has",
-                        got=f"{got}",
-                        remedy="Use the model that made the catalog's vectors, or build again.",
-                    )
-
     def _check_open(self) -> None:
         if self._is_closed:
             raise WriterClosedError(
                 "writer", expected="an open one", got="closed", remedy="Open the index again."
             )
-
-
-_Rule = Callable[[str, str, bool], None]
-"""Refuses an id, given where it stands and whether there is an item of that id."""
-
-
-def _must_be_new(one: str, where: str, there: bool) -> None:
-    if there:
-        raise ExistingIdError(
-            f"{where}item {one!r}",
-            expected="an id that the index has not",
-            got="one that is there already",
-            remedy="Use `update`, or `update` with `upsert` for items old and new.",
-        )
-
-
-def _must_be_there(one: str, where: str, there: bool) -> None:
-    if not there:
-        raise UnknownIdError(
-            f"{where}item {one!r}",
-            expected="an id of the index",
-            got="one that it has not",
-            remedy="Check the id; to add items use `add`, or `update` with `upsert`.",
-        )
-
-
-def _check_once(one: str, where: str, seen: set[str]) -> None:
-    if one in seen:
-        raise DuplicateIdError(
-            f"{where}item {one!r}",
-            expected="each id once in a batch",
-            got="this one twice",
-            remedy="Keep one of them.",
-        )
-    seen.add(one)

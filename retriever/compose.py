@@ -14,9 +14,9 @@ from indexer import Live, PolicyError, Snapshot, kind_of_input
 from indexer.fusion import QueryPart, unit
 from indexer.heads import AlignedReach
 from indexer.missing import PRESENT, renormalise_needs
+from indexer.modalities import LIKED
 from indexer.pooling import pooled
 from indexer.row_parser import MAX_ID_BYTES
-from indexer.spaces import LIKED
 
 from .errors import ModalityNotIndexedError, NoWeightError, UnknownItemError, UnknownWeightError
 from .query import Part, Query
@@ -101,7 +101,7 @@ class Composer:
         """
         inputs = [[self._inputs(part) for part in query.parts] for query in queries]
         wanted = [i for parts in inputs for part in parts for i in part]
-        encoded = self._encoder.encode(wanted) if wanted else {}
+        encoded = self._encoder.encode(wanted, self._snapshot) if wanted else {}
         items = self._items(queries)
         return [
             self._compose(query, parts, encoded, items)

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from encoders import InvalidVectorError
 from indexer.missing import check_policy
+from indexer.modalities import TEXT, modalities, modality_named
 
 from .errors import EmptyQueryError, InvalidWeightError, QueryError
 
@@ -30,8 +31,8 @@ _SHOWN = 60
 class Part:
     """One part of a query.
 
-    `kind` is `text`, `image`, `audio`, `vector` or `item`; `value` is a string, a path or bytes,
-    a pair of space name (or None) and float32 unit vector, or an item id.
+    `kind` is a modality, `vector` or `item`; `value` is a string (of text), a path or bytes (of
+    other modalities), a pair of space name (or None) and float32 unit vector, or an item id.
     """
 
     kind: str
@@ -52,6 +53,9 @@ class Query:
         text: what the items should say.
         image: a picture they should look like: a path, or the bytes of a file.
         audio: a sound they should sound like: a path, or the bytes of a file.
+        video: a video they should be like: a path, or the bytes of a file.
+        inputs: values by modality, for modalities that were registered (`register_modality`): a
+            list is one value where the modality takes lists.
         vector: a ready-made vector (floats of any precision, shape (dimension,), of any length),
             a pair (vector, weight), or a mapping from space name to either.
         like: ids of items they should resemble, in every space that both have.
@@ -77,6 +81,8 @@ class Query:
         text: Any = None,
         image: Any = None,
         audio: Any = None,
+        video: Any = None,
+        inputs: Mapping[str, Any] | None = None,
         vector: Any = None,
         like: Any = None,
         unlike: Any = None,
@@ -87,6 +93,8 @@ class Query:
             *_parts("text", text, 1.0, str),
             *_parts("image", image, 1.0, _FILE),
             *_parts("audio", audio, 1.0, _FILE),
+            *_parts("video", video, 1.0, _FILE),
+            *(part for name, given in (inputs or {}).items() for part in _inputs(name, given)),
             *_vector_parts(vector),
             *_parts("item", like, 1.0, str),
             *_parts("item", unlike, UNLIKE_WEIGHT, str),
@@ -94,7 +102,7 @@ class Query:
         if not parts:
             raise EmptyQueryError(
                 "query",
-                expected="at least one of text, image, audio, vector, like, unlike",
+                expected="at least one of text, image, audio, video, inputs, vector, like, unlike",
                 got="none",
                 remedy='For example Query(text="red shoe").',
             )
@@ -122,6 +130,24 @@ def _parts(kind: str, given: Any, default: float, types: type | tuple[type, ...]
         else _part(kind, one, default, types)
         for one in ([given] if _is_pair(given) else given)
     ]
+
+
+def _inputs(name: str, given: Any) -> Sequence[Part]:
+    """A value of a registered modality, or a pair (value, weight)."""
+    modality = modality_named(name)
+    if modality is None:
+        raise QueryError(
+            f"{name} part",
+            expected=f"a modality among {', '.join(modalities())}",
+            got=repr(name),
+            remedy="Correct the name, or add it with register_modality first.",
+        )
+    if modality.is_of_files:
+        return _parts(name, given, 1.0, _FILE)
+    if modality.name == TEXT:
+        return _parts(name, given, 1.0, str)
+    value, weight = given if _is_pair(given) else (given, 1.0)
+    return [Part(name, modality.bytes_of(value), _weight("weight", weight))]
 
 
 def _part(kind: str, value: Any, weight: float, types: type | tuple[type, ...]) -> Part:

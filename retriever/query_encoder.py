@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from encoders import Encoder, EncoderPool, Limits, Vectors, encode_all, read_bytes
-from indexer import SpaceEntry, kind_of_input
+from indexer import Snapshot, SpaceEntry, kind_of_input
 from indexer.spaces import checked_encoder
 
 from .query import Part
@@ -33,8 +33,14 @@ class QueryEncoder:
         )
         return self if ours == theirs else QueryEncoder(spaces, self._device, self._limits)
 
-    def encode(self, wanted: Iterable[tuple[str, str, bytes]]) -> dict[tuple[str, str, bytes], Any]:
+    def encode(
+        self, wanted: Iterable[tuple[str, str, bytes]], snapshot: Snapshot
+    ) -> dict[tuple[str, str, bytes], Any]:
         """Encode inputs given as (space, modality, content).
+
+        Args:
+            wanted: the inputs.
+            snapshot: an open one of the index; it has what encoders learned from the catalog.
 
         Returns:
             for each, the encoder's unit vector, float32 with shape (d_in,).
@@ -48,7 +54,7 @@ class QueryEncoder:
             groups.setdefault((space, modality), []).append(content)
         found = {}
         for (space, modality), contents in groups.items():
-            encoder = self._encoder(space, modality)
+            encoder = self._encoder(space, modality, snapshot)
             kind = kind_of_input(modality)
             prepared = [encoder.prepare(kind, content) for content in contents]
             vectors: Vectors = encode_all(encoder, kind, prepared)
@@ -56,7 +62,7 @@ class QueryEncoder:
                 found[space, modality, content] = vector
         return found
 
-    def _encoder(self, space: str, modality: str) -> Encoder:
+    def _encoder(self, space: str, modality: str, snapshot: Snapshot) -> Encoder:
         key = (space, modality)
         encoder = self._checked.get(key)
         if encoder is not None:
@@ -64,10 +70,10 @@ class QueryEncoder:
         with self._lock:
             entry = self._spaces[space]
             encoder = checked_encoder(
-                self._pool, entry.spec, modality, entry.fingerprints[modality]
+                self._pool, entry.spec, modality, entry.fingerprints[modality], snapshot
             )
-            self._checked[key] = encoder
-            return encoder
+            self._checked[key] = encoder.for_queries()
+            return self._checked[key]
 
     def content(self, part: Part) -> bytes:
         """The bytes of a part's input.

@@ -30,7 +30,8 @@ _DEFAULT_K = 10
 
 
 class Retriever:
-    """An index opened for searching; safe to use from many threads.
+    """An index opened for searching; safe to use from many threads, and refused
+    (`ForkedStoreError`) in a process that is forked later.
 
     It sees the index as it was when opened, or refreshed last, whatever a build or a writer does
     meanwhile. Encoders are loaded when a query first needs them: a query by item id or vector
@@ -85,6 +86,7 @@ class Retriever:
             CorruptIndexError: a file is missing, cut, or not what was written; the retriever then
                 stays where it was.
         """
+        self._view.store.check_process()
         with self._refreshing:
             before = self._held()
             try:
@@ -102,6 +104,8 @@ class Retriever:
 
     def _held(self) -> View:
         """The view to search in; let go of it."""
+        # In a forked child, a thread that is not there may hold the lock.
+        self._view.store.check_process()
         with self._lock:
             if not self._closed:
                 self._view.hold()
@@ -112,7 +116,9 @@ class Retriever:
 
     def close(self) -> None:
         """Let go of the index; searches of other threads end first, and closing twice does
-        nothing."""
+        nothing, as in a forked child."""
+        if self._view.store.is_inherited:
+            return
         with self._lock:
             if self._closed:
                 return

@@ -94,12 +94,18 @@ class View:
     """
 
     def __init__(
-        self, store: Store, snapshot: Snapshot, generation: Generation, encoder: QueryEncoder
+        self,
+        store: Store,
+        snapshot: Snapshot,
+        generation: Generation,
+        encoder: QueryEncoder,
+        before: View | None = None,
     ) -> None:
         self.store = store
         self.snapshot = snapshot
         self.generation = generation
         self.live = Live(generation, snapshot)
+        self.live.prepare(None if before is None else before.live)
         self.encoder = encoder
         self.composer = Composer(self.live, snapshot, encoder)
         self.scorer = Scorer(self.live, snapshot)
@@ -131,7 +137,7 @@ class View:
                 if before is None
                 else before.encoder.for_spaces(spaces)
             )
-            return cls(store, snapshot, generation, encoder)
+            return cls(store, snapshot, generation, encoder, before)
         except BaseException:
             generation.close()
             snapshot.close()

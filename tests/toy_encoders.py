@@ -14,7 +14,17 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
-from encoders import Encoder, Limits, UndecodableMediaError, Vectors, register
+from encoders import (
+    Encoder,
+    FitTask,
+    FittedEncoder,
+    Limits,
+    State,
+    UndecodableMediaError,
+    Vectors,
+    decoded,
+    register,
+)
 from encoders.media import decode_text
 
 
@@ -82,6 +92,52 @@ class ToyText(ToyEncoder):
         return np.sum([word_vector(w, self.dimension) for w in prepared.lower().split()], axis=0)
 
 
+class ToyFitted(FittedEncoder):
+    """How often each word of the catalog that it was fitted on is there, and how many are not."""
+
+    kind = "toy-fitted"
+    revision = 1
+    modalities = ("text",)
+    options_model = ToyOptions
+    sample = 500
+    fits: ClassVar[list[int]] = []
+    """Number of inputs of each fit in this process."""
+
+    def __init__(self, options: ToyOptions, device: str, limits: Limits, state: State) -> None:
+        self.options = options
+        self.state = state
+        self.words = state.setting("words", list)
+        self.dimension = 1 + len(self.words)
+
+    @classmethod
+    def fit(
+        cls, options: ToyOptions, modality: str, inputs: Sequence[bytes], task: FitTask
+    ) -> State:
+        """Learn the words there are, by number, largest first."""
+        cls.fits.append(len(inputs))
+        texts = list(decoded(inputs, decode_text))
+        counts = Counter(word for text in texts for word in text.split())
+        if options.delay:
+            (task.folder / "checkpoint").touch()
+            time.sleep(options.delay)
+        words = [word for word, _ in counts.most_common(options.dimension)]
+        total = np.array([counts[word] for word in words], dtype=np.int64)
+        return State({"counts": total}, {"words": words})
+
+    def prepare(self, modality: str, content: bytes) -> str:
+        """Return the text."""
+        self.check_modality(modality)
+        return decode_text(content)
+
+    def _encode(self, modality: str, prepared: Sequence[Any]) -> Any:
+        ToyEncoder.encoded[self.kind] += len(prepared)
+        rows = np.zeros((len(prepared), self.dimension))
+        for row, text in zip(rows, prepared, strict=True):
+            for word in text.split():
+                row[1 + self.words.index(word) if word in self.words else 0] += 1
+        return rows
+
+
 class ToyImage(ToyEncoder):
     """The picture shrunk to 4 x 4 colours."""
 
@@ -116,7 +172,7 @@ def word_vector(word: str, dimension: int) -> Vectors:
 
 def install() -> None:
     """Register the toy kinds; done again in every process that opens such an index."""
-    for toy in (ToyText, ToyImage):
+    for toy in (ToyText, ToyFitted, ToyImage):
         register(toy.kind, f"tests.toy_encoders:{toy.__name__}")
 
 

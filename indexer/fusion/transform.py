@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from encoders import SpaceSpec
 
-from ..spaces import BEHAVIOUR, LIKED
+from ..modalities import BEHAVIOUR, LIKED
 
 Floats = NDArray[np.float32]
 

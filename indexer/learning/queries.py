@@ -15,7 +15,8 @@ from ..fusion import SpaceTransform
 from ..fusion.transform import Floats
 from ..progress import Progress
 from ..recipe import Recipe
-from ..snapshot import Record
+from ..snapshot import Record, Snapshot
+from ..spaces import checked_encoder
 from .errors import JudgementsError
 from .groups import Ints
 
@@ -109,6 +110,7 @@ def encoded_queries(
     records: Sequence[Record],
     recipe: Recipe,
     transforms: Mapping[str, SpaceTransform],
+    snapshot: Snapshot,
     progress: Progress,
 ) -> tuple[dict[str, Floats], Ints]:
     """Queries as the spaces see them, and which items are relevant to them.
@@ -120,6 +122,7 @@ def encoded_queries(
     Raises:
         JudgementsError: no judgement names an item of the index.
         EncoderError: the encoder of text cannot be loaded.
+        FingerprintMismatchError: it is not the one that the index was built with.
         MediaError: a query is no text.
     """
     number = {record.id: n for n, record in enumerate(records)}
@@ -137,7 +140,7 @@ def encoded_queries(
     }
     if judged:
         texts = [one.text for one in judged]
-        for name, x, factor in _encoded(texts, recipe, progress):
+        for name, x, factor in _encoded(texts, recipe, snapshot, progress):
             blocks = transforms[name].query_blocks(x, _TEXT)
             queries[name] = np.float32(factor) * blocks
     return queries, np.array(pairs, dtype=np.int64).reshape(-1, 2)
@@ -148,7 +151,7 @@ def _reached_by_text(recipe: Recipe) -> bool:
 
 
 def _encoded(
-    texts: Sequence[str], recipe: Recipe, progress: Progress
+    texts: Sequence[str], recipe: Recipe, snapshot: Snapshot, progress: Progress
 ) -> list[tuple[str, Floats, float]]:
     """For each space that text reaches: its name, unit vectors (m, d_in), and the weight."""
     pool = EncoderPool(recipe.device)
@@ -157,7 +160,8 @@ def _encoded(
     ways = [space for space in recipe.spaces if _TEXT in space.spec.encoders]
     progress.start("encode queries", len(ways) * len(texts))
     for space in ways:
-        encoder = pool.get(space.spec.encoders[_TEXT])
+        known = space.fingerprints[_TEXT]
+        encoder = checked_encoder(pool, space.spec, _TEXT, known, snapshot).for_queries()
         parts = []
         for start in range(0, len(texts), _ENCODED_AT_ONCE):
             some = texts[start : start + _ENCODED_AT_ONCE]

@@ -23,9 +23,9 @@ from indexer.interactions import InteractionColumns, Interactions, read_interact
 from indexer.learn_behaviour import learn_behaviour
 from indexer.learning.preference import HeldOut, Scale, hold_out
 from indexer.manifest import BehaviourEntry
+from indexer.modalities import BEHAVIOUR
 from indexer.progress import Silent
 from indexer.rebuild import Opened, opened_for_writing, rebuild_index
-from indexer.spaces import BEHAVIOUR
 
 from ..profile import UNLEARNED
 from ..recommender import Recommender

@@ -36,6 +36,8 @@ def test_top_level_names() -> None:
         "learn_head_from_interactions",
         "read_topics",
         "rebuild_index",
+        "register_modality",
+        "repair_index",
         "sweep_index",
         "tune_index",
     ]

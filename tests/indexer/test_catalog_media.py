@@ -169,7 +169,9 @@ def test_a_folder_groups_files_by_name(tmp_path: Path) -> None:
     assert isinstance(top, Item)
     assert top.metadata == {"folder": "", "name": "top"}
     assert (catalog.rows, catalog.name) == (6, tmp_path.name)
-    assert catalog.columns == Columns(text=("text",), image=("image",), audio=("audio",))
+    assert catalog.columns == Columns(
+        text=("text",), image=("image",), audio=("audio",), others={"video": ("video",)}
+    )
 
 
 def test_links_and_pipes_in_a_folder(root: Path) -> None:

@@ -13,7 +13,7 @@ from catalens import CatalensError, Query, Retriever, Writer, rebuild_index, tun
 from indexer import Generation, IndexLayout, Store, verify_index
 from indexer.errors import EmptyIndexError
 from tests.catalogs import Opened, build_toy, build_vectors, clustered, toy_rows, vector_rows
-from tests.processes import run_python, start_python
+from tests.processes import start_python
 from tests.stopping import StopAfter, StoppedError
 
 N, D = 2000, 16
@@ -287,47 +287,3 @@ def test_small_indexes_learned_or_not(tmp_path: Path) -> None:
         assert writer.compact().items == 10
     rebuild_index(tmp_path / "index")
     assert verify_index(tmp_path / "index").problems == []
-
-
-COMPACTS = """
-import sys
-from catalens import Writer
-from tests.dying import Dying
-import indexer.publish, indexer.derive
-from indexer.environment import Environment
-from pathlib import Path
-dies = Dying(int(sys.argv[2]))
-Environment.write = dies(Environment.write)
-Path.rename = dies(Path.rename)
-for module in (indexer.publish, indexer.derive):
-    module.sync_folder = dies(module.sync_folder)
-    module.write_file = dies(module.write_file)
-indexer.publish.shutil.rmtree = dies(indexer.publish.shutil.rmtree)
-with Writer.open(sys.argv[1]) as writer:
-    writer.compact()
-print("steps left", dies.left)
-"""
-
-
-def test_killed_before_each_durable_step(tmp_path: Path) -> None:
-    for steps in range(40):
-        index = tmp_path / f"index-{steps}"
-        build_vectors(index, clustered(60, 8))
-        x = clustered(70, 8, seed=4)
-        with Writer.open(index) as writer:
-            writer.add([{"id": f"n{n}", "v": x[n]} for n in range(10)])
-            writer.delete(["v3", "v4"])
-        done = run_python(COMPACTS, index, steps)
-        with Retriever.open(index) as shop:
-            found = {hit.id for hit in shop.search(Query(vector=np.ones(8)), len(shop))}
-            assert len(found) == 68 and not {"v3", "v4"} & found
-        assert verify_index(index).problems == []
-        with Writer.open(index) as writer:
-            writer.compact()
-        assert len(folders(index)) == 1 and verify_index(index).problems == []
-        if done.returncode == 0:
-            break
-        assert done.returncode == -9, done.stderr
-    else:
-        pytest.fail("the compaction has more than 40 steps")
-    assert steps > 5

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pyroaring import BitMap
 
-from indexer import IndexLayout, verify, verify_index
+from indexer import IndexLayout, postings_check, verify, verify_index
 from indexer.environment import Environment, WriteTransaction
 from indexer.sortable import encode_value
 from tests.catalogs import build_toy, build_vectors, clustered, toy_rows
@@ -102,7 +102,7 @@ def test_empty_posting_is_found(tmp_path: Path) -> None:
 def test_posting_of_other_rows_is_found(
     tmp_path: Path, rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verify, "_POSTED_TOGETHER", 7)
+    monkeypatch.setattr(postings_check, "_POSTED_TOGETHER", 7)
     build_toy(tmp_path / "index", toy_rows(30))
     assert verify_index(tmp_path / "index").problems == []
     key = encode_value("number", 3)
@@ -149,16 +149,16 @@ def test_generation_swept_meanwhile_is_no_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build_toy(tmp_path / "index", toy_rows(30))
-    check = verify.check_hash
+    check = verify.damaged_files
     rebuilds = iter([40, 50])
 
-    def rebuilt(*arguments: Any) -> None:
+    def rebuilt(*arguments: Any) -> dict[str, str]:
         for count in rebuilds:
             build_toy(tmp_path / "index", toy_rows(count))
             break
-        check(*arguments)
+        return check(*arguments)
 
-    monkeypatch.setattr(verify, "check_hash", rebuilt)
+    monkeypatch.setattr(verify, "damaged_files", rebuilt)
     report = verify_index(tmp_path / "index")
     assert (report.problems, report.items) == ([], 50)
 
@@ -206,3 +206,39 @@ def test_every_derived_file_is_checked(tmp_path: Path, name: str, what: str) -> 
         )
     problems = verify_index(tmp_path / "index").problems
     assert len(problems) == 1 and name in problems[0]
+
+
+def test_vector_that_is_not_that_of_its_embedding_is_found(tmp_path: Path) -> None:
+    """Every checksum is right: a row of the generation, and what it should be made of."""
+    build_toy(tmp_path / "index", toy_rows(30))
+    values: list[bytes] = []
+
+    def exchange(transaction: WriteTransaction) -> None:
+        keys = sorted(transaction.keys("embeddings"))[:2]  # of one encoder
+        values[:] = [value or b"" for value in transaction.get_many("embeddings", keys)]
+        for key, value in zip(keys, reversed(values), strict=True):
+            transaction.put("embeddings", key, value)
+
+    problems = meddled(tmp_path / "index", exchange)
+    assert values[0] != values[1]
+    assert len(problems) == 2 and all("has another vector" in problem for problem in problems)
+
+
+def test_sample_or_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "_SAMPLE", 12)
+    build_toy(tmp_path / "index", toy_rows(30))
+    report = verify_index(tmp_path / "index")
+    assert (report.items, report.searched, report.problems) == (30, 12, [])
+    assert report.found_at_point + report.found_by_full_search == 12
+    assert verify_index(tmp_path / "index", all_items=True).searched == 30
+
+
+def test_what_the_store_keeps_is_checked(tmp_path: Path) -> None:
+    build_toy(tmp_path / "index", toy_rows(30))
+
+    def lose(transaction: WriteTransaction) -> None:
+        for key in list(transaction.keys("derivation")):
+            transaction.delete("derivation", key)
+
+    problems = meddled(tmp_path / "index", lose)
+    assert len(problems) == 3 and all("does not keep" in problem for problem in problems)
