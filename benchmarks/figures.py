@@ -217,6 +217,23 @@ def _scale(figures: Mapping[str, Any]) -> dict[str, Figure]:
     return {"scale": figure}
 
 
+def _movielens(figures: Mapping[str, Any]) -> dict[str, Figure]:
+    figure, axes = plt.subplots(figsize=(7.5, 3.2))
+    rows = figures["ndcg_at_10"]
+    ours = ("content alone", "behaviour alone", "fused")
+    bars = axes.barh(
+        [f"Catalens, {name}" if name in ours else name for name in rows],
+        [row["mean"] for row in rows.values()],
+        color=[OURS if name in ours else RIVAL for name in rows],
+    )
+    axes.bar_label(bars, fmt="%.3f", padding=3, fontsize=8)
+    axes.invert_yaxis()
+    axes.set(title="Films to users, NDCG@10", xlim=(0, 0.25))
+    axes.tick_params(axis="y", labelsize=8)
+    figure.tight_layout()
+    return {"movielens": figure}
+
+
 _DRAWERS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Figure]]] = {
     "recall": _recall,
     "filters": _filters,
@@ -225,8 +242,10 @@ _DRAWERS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Figure]]] = {
     "opening": _opening,
     "fusion": _fusion,
     "kinds": lambda figures: {},  # tables say it
+    "movielens": _movielens,
     "scale": _scale,
     "peers": peers_pictures,
     "writing": lambda figures: {},
     "gpu": lambda figures: {},  # a handful of numbers
+    "head": lambda figures: {},
 }

@@ -14,6 +14,8 @@ BENCHMARKS = (
     "encoding",
     "opening",
     "fusion",
+    "head",
+    "movielens",
     "kinds",
     "scale",
     "writing",

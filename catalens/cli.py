@@ -1,5 +1,6 @@
 """The command line: `catalens build | add | update | delete | retry | compact | export | import |
-rebuild | learn | tune | query | inspect | verify | repair`."""
+rebuild | learn | tune | eval | sweep | judgements | query | recommend | inspect | verify |
+repair`."""
 
 from __future__ import annotations
 
@@ -19,7 +20,10 @@ from indexer import BuildSummary, build_index
 from retriever import Query, Retriever
 
 from .cli_check import repair, verify
+from .cli_eval import evaluate, judgements, sweep
+from .cli_head import head
 from .cli_learn import learn, rebuild
+from .cli_recommend import behaviour, recommend
 from .cli_transfer import export, import_
 from .cli_tune import tune
 from .cli_write import add, compact, delete, retry, update
@@ -88,6 +92,12 @@ app.command()(export)
 app.command("import")(import_)
 app.command()(rebuild)
 app.command()(tune)
+app.command("eval")(evaluate)
+app.command()(sweep)
+app.command()(judgements)
+learn.command()(head)
+app.command()(recommend)
+learn.command()(behaviour)
 app.command()(verify)
 app.command()(repair)
 app.add_typer(learn)
@@ -178,6 +188,9 @@ def query(
     recall: Annotated[
         float | None, typer.Option(help="Part of the true best to find, such as 0.95.")
     ] = None,
+    no_head: Annotated[
+        bool, typer.Option("--no-head", help="Leave the order to the fused score.")
+    ] = False,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -193,7 +206,7 @@ def query(
         missing=missing,
     )
     with Retriever.open(index, device=device) as retriever:
-        hits = retriever.search(asked, k, where=where, recall=recall)
+        hits = retriever.search(asked, k, where=where, recall=recall, head=not no_head)
     if json:
         for rank, hit in enumerate(hits, start=1):
             print_json(hit_json(rank, hit))

@@ -1,4 +1,4 @@
-"""`catalens rebuild` and `catalens learn alignment | fusion`."""
+"""`catalens rebuild` and `catalens learn alignment | fusion`; `cli_recommend` has `behaviour`."""
 
 from __future__ import annotations
 
@@ -126,6 +126,7 @@ def _print_rebuilt(summary: RebuildSummary) -> None:
             for name, count in summary.imputed.items()
             if count
         ),
+        *(f"  note: {note}" for note in summary.notes),
     ]
     _print(lines)
 
@@ -136,6 +137,7 @@ def _alignment_json(summary: AlignmentSummary) -> dict[str, Any]:
         "heads": [_head_json(head) for head in summary.heads],
         "recall_at_10": summary.recall,
         "seconds": round(summary.seconds, 3),
+        "notes": list(summary.notes),
     }
 
 
@@ -170,7 +172,8 @@ def _print_alignment(summary: AlignmentSummary) -> None:
                 f"switched on, trust {head.report.trust:.2f}",
             )
     Output().print(table)
-    _print([f"{summary.path}: {summary.seconds:,.1f} s"])
+    notes = [f"  note: {note}" for note in summary.notes]
+    _print([f"{summary.path}: {summary.seconds:,.1f} s", *notes])
 
 
 def _print_fusion(summary: FusionSummary) -> None:
@@ -190,7 +193,7 @@ def _print_fusion(summary: FusionSummary) -> None:
         ]
     elif report.learned is not None and report.concat is not None:
         lines += [_judged("concat", report.concat), _judged(summary.fusion, report.learned)]
-    _print(lines)
+    _print([*lines, *(f"  note: {note}" for note in summary.notes)])
 
 
 def _judged(name: str, quality: tuple[float, ...]) -> str:

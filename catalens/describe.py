@@ -9,7 +9,17 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from indexer import IndexEntry, IndexLayout, PointEntry, load_manifest, open_latest
+from indexer import (
+    IndexEntry,
+    IndexLayout,
+    Manifest,
+    PointEntry,
+    Snapshot,
+    load_manifest,
+    open_latest,
+)
+from indexer.ranking import RankingFiles, read_ranking
+from retriever.head.files import load_ranking
 
 _SOURCES = {"preset": "of the preset", "given": "given", "learned": "learned"}
 
@@ -22,12 +32,13 @@ def describe(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         CorruptIndexError: its store or manifest is damaged.
     """
     layout = IndexLayout(path)
-    store, snapshot, manifest = open_latest(
-        layout,
-        lambda snapshot: load_manifest(
-            layout.generation(snapshot.current.generation), snapshot.current
-        ),
-    )
+
+    def opened(snapshot: Snapshot) -> tuple[Manifest, RankingFiles | None]:
+        folder = layout.generation(snapshot.current.generation)
+        manifest = load_manifest(folder, snapshot.current)
+        return manifest, read_ranking(folder, manifest)
+
+    store, snapshot, (manifest, ranking) = open_latest(layout, opened)
     try:
         with snapshot:
             rejects = list(snapshot.rejects())
@@ -75,6 +86,7 @@ def describe(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             }
             for space in manifest.spaces
         },
+        "behaviour": manifest.behaviour and manifest.behaviour.model_dump(),
         "kind": manifest.index.kind,
         "profile": manifest.index.profile,
         "factory": manifest.index.factory,
@@ -88,9 +100,20 @@ def describe(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             "store": round(in_store / max(items, 1), 1),
         },
         "fields": fields,
+        "ranking": _ranking(ranking, manifest),
         "rejects": {"rows": rows, "inputs": len(rejects) - rows},
     }
     return found, rejects
+
+
+def _behaviour(learned: dict[str, Any] | None) -> str:
+    if learned is None:
+        return "not learned"
+    kept = "histories kept" if learned["histories"] else "no histories kept"
+    return (
+        f"{learned['method']} from {learned['interactions']:,} interactions of "
+        f"{learned['users']:,} users, {kept}"
+    )
 
 
 def describe_tables(found: dict[str, Any]) -> Iterator[Table | Text]:
@@ -108,6 +131,7 @@ def describe_tables(found: dict[str, Any]) -> Iterator[Table | Text]:
             f"{found['fusion']}, missing modalities: {found['missing']}, "
             f"weights {_SOURCES[found['weights_from']]}"
         ),
+        "behaviour": _behaviour(found["behaviour"]),
         "rows": _rows(found),
         "searched at": _searched_at(found),
         "drift": _drift_told(found["drift"]),
@@ -117,6 +141,7 @@ def describe_tables(found: dict[str, Any]) -> Iterator[Table | Text]:
             f"{per_item['store']:,} store"
         ),
         "filters": ", ".join(found["fields"]) or "no metadata",
+        **{f"head, {task}": _head_told(head) for task, head in found["ranking"].items()},
         "rejects": f"{found['rejects']['rows']:,} rows, {found['rejects']['inputs']:,} inputs",
     }.items():
         facts.add_row(Text(name, style="bold"), Text(value))
@@ -146,6 +171,33 @@ def describe_tables(found: dict[str, Any]) -> Iterator[Table | Text]:
     yield Text("")
     yield spaces
     yield from points_tables(found)
+
+
+def _ranking(files: RankingFiles | None, manifest: Manifest) -> dict[str, Any]:
+    """The re-ranking head of each task, as JSON values."""
+    heads = load_ranking(files, [space.spec.name for space in manifest.spaces])
+    return {
+        task: {
+            **head.entry.model_dump(mode="json", exclude={"features", "names"}),
+            "members": head.model.members,
+            "hidden": head.model.hidden,
+            "features": head.entry.names,
+        }
+        for task, head in heads.items()
+    }
+
+
+def _head_told(head: Mapping[str, Any]) -> str:
+    told = (
+        f"{head['model']} of {head['members']} members over {len(head['features'])} features, "
+        f"{head['depth']} candidates; NDCG@10 on {head['held_out']:,} held out "
+        f"{head['learned']:.3f}, fused score {head['fused']:.3f} (p = {head['p']:.3f})"
+    )
+    if head["forced"]:
+        told += ", switched on by --force"
+    if head["privacy"] is not None:
+        told += f"; private, epsilon {head['privacy']['epsilon']:.3g}"
+    return told
 
 
 def _drift(index: IndexEntry) -> dict[str, float | None]:

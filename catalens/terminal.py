@@ -93,6 +93,7 @@ def hit_json(rank: int, hit: Hit) -> dict[str, Any]:
         "score": hit.score,
         "spaces": {name: match._asdict() for name, match in hit.spaces.items()},
         "metadata": hit.metadata,
+        **({} if hit.head is None else {"head": hit.head._asdict()}),
     }
 
 
@@ -119,6 +120,9 @@ def hits_table(hits: Sequence[Hit], width: int) -> Text:
     scores = ["score", *(f"{hit.score:.3f}" for hit in hits)]
     for bar in (_BAR, 0):
         columns = [_right(ranks), _right(scores)]
+        if any(hit.head is not None for hit in hits):
+            columns.append(_right(["head", *(_head_score(hit) for hit in hits)]))
+        before = len(columns)
         for name in spaces:
             cells = [_bar(hit.spaces[name], bar) for hit in hits]
             columns.append(_left([name if bar else _cut(name, _NUMBER), *cells]))
@@ -128,10 +132,14 @@ def hits_table(hits: Sequence[Hit], width: int) -> Text:
     id_width = min(_ID_WIDTH, max(room, _LEAST_ROOM) // 2)
     ids = _left(["id", *(_cut(_plain(hit.id), id_width) for hit in hits)])
     room = max(room - cell_len(ids[0]), _LEAST_VALUE)
-    columns.insert(2, ids)
+    columns.insert(before, ids)
     columns.append(["metadata", *(_brief(hit.metadata, room) for hit in hits)])
     lines = [_cut(_GAP.join(cells).rstrip(), width) for cells in zip(*columns, strict=True)]
     return Text.assemble((lines[0], "bold"), "\n", "\n".join(lines[1:]))
+
+
+def _head_score(hit: Hit) -> str:
+    return "" if hit.head is None else f"{hit.head.score:.3f}"
 
 
 def _left(cells: Sequence[str]) -> list[str]:

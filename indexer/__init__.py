@@ -17,6 +17,7 @@ from .learn import (
     learn_alignment,
     learn_fusion,
 )
+from .learn_behaviour import BehaviourSummary, learn_behaviour
 from .learning.weights import WeightReport
 from .live import Chosen, Live
 from .manifest import IndexEntry, Manifest, PointEntry, SpaceEntry
@@ -36,6 +37,7 @@ from .writer import Writer
 
 __all__ = [
     "AlignmentSummary",
+    "BehaviourSummary",
     "BuildSummary",
     "Chosen",
     "CommitSummary",
@@ -69,6 +71,7 @@ __all__ = [
     "import_index",
     "kind_of_input",
     "learn_alignment",
+    "learn_behaviour",
     "learn_fusion",
     "load_manifest",
     "open_latest",

@@ -14,6 +14,7 @@ from .errors import CorruptIndexError
 from .fusion import SpaceTransform, is_centred
 from .fusion.transform import Floats
 from .missing import IMPUTED, PRESENT
+from .modalities import BEHAVIOUR
 from .pooling import pooled
 from .recipe import Recipe, Space
 from .snapshot import Inputs, Snapshot
@@ -65,13 +66,18 @@ class Blocks:
         for column, (name, here) in enumerate(found.items()):
             self._check(name, here, items)
             states[here, column] = PRESENT
-        if self.recipe.missing == "impute":
-            for column, name in enumerate(blocks):
+        for column, name in enumerate(blocks):
+            if self._imputes(name):
                 holes = np.flatnonzero(states[:, column] != PRESENT)
                 filled, which = self.imputed(transforms, name, [inputs[i] for i in holes.tolist()])
                 blocks[name][holes[which]] = filled[which]
                 states[holes[which], column] = IMPUTED
         return blocks, states
+
+    def _imputes(self, name: str) -> bool:
+        """Whether what items lack in a space is estimated: item vectors always, for else nobody
+        would meet an item that nobody has touched."""
+        return self.recipe.missing == "impute" or self._spaces[name].spec.item == BEHAVIOUR
 
     def imputed(
         self, transforms: Transforms, name: str, items: Sequence[Inputs]
@@ -87,8 +93,7 @@ class Blocks:
             space = self._spaces[name]
             x, found = self.reached(space, way.modality, [items[i] for i in left.tolist()])
             if found.any():
-                blocks = transforms[name].query_blocks(x[found], way.modality)
-                filled[left[found]] = np.float32(way.strength) * blocks
+                filled[left[found]] = transforms[name].imputed(x[found], way.modality, way.strength)
                 done[left[found]] = True
         return filled, done
 

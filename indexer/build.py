@@ -218,6 +218,9 @@ class _Build:
             notes += left_out
             ways = reaches(specs, fits.load)
             recipe = self._recipe(specs, ways, choices, before)
+            if before is not None:
+                recipe, dropped = recipe.with_behaviour_of(before)
+                notes += dropped
             edition = store.begin_edition()
             encoder = ItemEncoder(
                 store,
@@ -329,7 +332,7 @@ class _Build:
             index=derived.index.factory,
             seconds=monotonic() - self._started,
             rejects=rejects,
-            notes=tuple(notes),
+            notes=(*notes, *derived.notes),
         )
 
     def _catalog_entry(self) -> CatalogEntry:

@@ -92,17 +92,15 @@ def open_catalog(
             mapped, or columns are given for a folder, which has none.
         EmptyCatalogError: there is not one row.
     """
+    home = Path()
     if isinstance(source, str | Path):
         path = Path(source)
         if path.is_dir():
             return _open_folder(path, columns, media_root)
-        name, home = path.name, path.parent
-        reader = _file_reader(path)
-    else:
-        name, home = type(source).__name__, Path()
-        reader = _memory_reader(source)
+        home = path.parent
+    reader, seen, name = open_rows(source)
     root = resolved_root(Path(media_root) if media_root is not None else home)
-    resolved = (columns or Columns()).resolve(_seen(reader, name), optional=optional)
+    resolved = (columns or Columns()).resolve(seen, optional=optional)
     parser = RowParser(resolved, root)
 
     def read() -> Iterator[Item | Reject]:
@@ -112,6 +110,27 @@ def open_catalog(
     return Catalog(
         name, resolved, root, read, reader.count, can_be_read_again=reader.can_be_read_again
     )
+
+
+def open_rows(source: Source, what: str = "catalog") -> tuple[RowReader, dict[str, None], str]:
+    """Open a dump that is made of rows.
+
+    Args:
+        source: a file or an iterable of dicts, as `open_catalog` takes them.
+        what: what it is to hold, for messages.
+
+    Returns:
+        its reader, the columns of its first rows, in order, as keys, and its name.
+
+    Raises:
+        UnreadableCatalogError: no such file, an unknown format, or damage.
+        EmptyCatalogError: there is not one row.
+    """
+    if isinstance(source, str | Path):
+        name, reader = Path(source).name, _file_reader(Path(source), what)
+    else:
+        name, reader = type(source).__name__, _memory_reader(source, what)
+    return reader, _seen(reader, f"{what} {name}"), name
 
 
 def read_ids(source: str | Path, column: str) -> Iterator[str]:
@@ -147,13 +166,13 @@ def _open_folder(path: Path, columns: Columns | None, media_root: str | Path | N
     root = resolved_root(path)
     reader = FolderReader(root)
     if next(reader.items(), None) is None:
-        raise _empty(path.name)
+        raise _empty(f"catalog {path.name}")
     return Catalog(
         root.name, folder_columns(), root, reader.items, reader.count, can_be_read_again=True
     )
 
 
-def _file_reader(path: Path) -> RowReader:
+def _file_reader(path: Path, what: str = "catalog") -> RowReader:
     suffix = path.suffix.lower()
     if not path.is_file():
         got = "something else" if path.exists() else "no such file"
@@ -167,18 +186,19 @@ def _file_reader(path: Path) -> RowReader:
         return ParquetReader(path)
     else:
         got = f"a file with the suffix {suffix!r}"
+    folder = "a folder, or " if what == "catalog" else ""
     raise UnreadableCatalogError(
-        f"catalog {path}",
-        expected=f"a folder, or a file with one of the suffixes {', '.join(SUFFIXES)}",
+        f"{what} {path}",
+        expected=f"{folder}a file with one of the suffixes {', '.join(SUFFIXES)}",
         got=got,
         remedy="Check the path; convert other formats, and unpack compressed files.",
     )
 
 
-def _memory_reader(source: object) -> RowReader:
+def _memory_reader(source: object, what: str) -> RowReader:
     if isinstance(source, Mapping | bytes | bytearray) or not isinstance(source, Iterable):
         raise UnreadableCatalogError(
-            "catalog",
+            what,
             expected="a path or an iterable of dicts",
             got=f"a {type(source).__name__}",
             remedy="Give the rows as a list or a generator.",
@@ -220,7 +240,7 @@ def resolved_root(folder: Path) -> Path:
 
 def _empty(name: str) -> EmptyCatalogError:
     return EmptyCatalogError(
-        f"catalog {name}",
+        name,
         expected="at least one row",
         got="none",
         remedy="Check that it is the right dump and was written to the end.",

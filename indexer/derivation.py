@@ -7,6 +7,7 @@ from records and embeddings. They are named by the same transaction that names t
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import NamedTuple
 
 from .environment import ReadTransaction
@@ -14,6 +15,7 @@ from .fusion import Fusion
 from .generation import aligned_heads, fusion_of
 from .layout import GenerationLayout
 from .manifest import Manifest, corrupt
+from .ranking import RankingFiles
 from .recipe import Recipe
 from .snapshot import DERIVATION, Snapshot
 
@@ -37,7 +39,15 @@ class Derivation(NamedTuple):
         fusion, heads = (
             _kept(view, name, manifest.files[name].sha256) for name in GenerationLayout.FITTED
         )
-        return cls.of(manifest, fusion, heads)
+        found = cls.of(manifest, fusion, heads)
+        if manifest.ranking is None:
+            return found
+        description, weights = (
+            _kept(view, name, manifest.files[name].sha256)
+            for name in (GenerationLayout.RANKING, GenerationLayout.RANKING_WEIGHTS)
+        )
+        ranking = RankingFiles(manifest.ranking, description, weights)
+        return found._replace(recipe=replace(found.recipe, ranking=ranking))
 
     @classmethod
     def of(cls, manifest: Manifest, fusion_file: bytes, heads_file: bytes) -> Derivation:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .behaviour import popularity_of
 from .blocks import BlockSource
 from .calibrate import calibrate, scan_recall
 from .durable import sync_folder, write_file
@@ -24,6 +25,7 @@ from .manifest import FileEntry, IndexEntry, SpaceEntry
 from .missing import IMPUTED, PRESENT, renormalise_needs
 from .plan import Plan
 from .progress import Progress
+from .ranking import DROPPED, basis_of, ranking_files
 from .recipe import Recipe, space_entry
 from .row_codecs import Int8
 from .rows import Rows, RowWriter
@@ -48,6 +50,8 @@ class Derived:
     index: IndexEntry
     files: dict[str, FileEntry]
     items: int
+    notes: tuple[str, ...] = ()
+    """What could not be kept, for people to read."""
 
 
 class Deriver:
@@ -98,6 +102,7 @@ class Deriver:
         files[folder.FUSION] = entry_of(write_file(folder.path(folder.FUSION), dump_fusion(fusion)))
         heads = dump_heads({space.name: space.heads for space in self._recipe.spaces})
         files[folder.HEADS] = entry_of(write_file(folder.path(folder.HEADS), heads))
+        notes = self._keep_ranking(folder, files)
         rows = Rows(folder.path(folder.ROWS), folder.path(folder.ROW_CHECKSUMS), fusion.dimension)
         plan, index = self.build_index(rows, fusion, gpu=gpu)
         files[folder.INDEX] = entry_of(write_file(folder.path(folder.INDEX), index.serialize()))
@@ -105,7 +110,21 @@ class Deriver:
         entry = self.measure(plan, index, fusion, rows, kept)
         sync_folder(folder.root)
         spaces = space_entries(self._recipe, fusion, states)
-        return Derived(self._recipe, spaces, fusion.dimension, entry, files, self._n)
+        return Derived(self._recipe, spaces, fusion.dimension, entry, files, self._n, notes)
+
+    def _keep_ranking(
+        self, folder: GenerationLayout, files: dict[str, FileEntry]
+    ) -> tuple[str, ...]:
+        """Write the re-ranking heads where they still fit; else say that they were dropped."""
+        ranking = self._recipe.ranking
+        if ranking is None:
+            return ()
+        if ranking.basis != basis_of(self._recipe):
+            self._recipe = replace(self._recipe, ranking=None)
+            return (DROPPED,)
+        for name, data in ranking_files(folder, ranking).items():
+            files[name] = entry_of(write_file(folder.path(name), data))
+        return ()
 
     def _fit(self) -> Fusion:
         recipe = self._recipe
@@ -144,11 +163,12 @@ class Deriver:
                 self._progress.advance(len(chunk))
             rows, checksums = writer.close()
         self._progress.finish()
-        ids = (record.id for _, record in self._wanted(self._snapshot.scan_records()))
+        ids = [record.id for _, record in self._wanted(self._snapshot.scan_records())]
         files = {
             folder.ROWS: entry_of(rows),
             folder.ROW_CHECKSUMS: entry_of(checksums),
             **position_files(folder, numbers, ids, states),
+            **popularity_file(folder, self._snapshot, ids),
         }
         return files, states
 
@@ -238,6 +258,17 @@ def position_files(
         folder.IDS: entry_of(write_ids(folder.path(folder.IDS), ids)),
         folder.MASK: entry_of(write_file(folder.path(folder.MASK), states.tobytes())),
     }
+
+
+def popularity_file(
+    folder: GenerationLayout, snapshot: Snapshot, ids: Sequence[str]
+) -> dict[str, FileEntry]:
+    """Write how popular the item at each position is; no file where nothing is known of any."""
+    popularity = popularity_of(snapshot.view, ids)
+    if popularity is None:
+        return {}
+    data = popularity.astype("<f4").tobytes()
+    return {folder.POPULARITY: entry_of(write_file(folder.path(folder.POPULARITY), data))}
 
 
 def space_entries(recipe: Recipe, fusion: Fusion, states: NDArray[np.uint8]) -> list[SpaceEntry]:

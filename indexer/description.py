@@ -17,7 +17,7 @@ from .errors import CorruptIndexError, UnsupportedFormatError
 from .fusion import Fusion, dump_fusion, load_fusion
 from .generation import Generation, aligned_heads
 from .heads import AlignedReach, dump_heads
-from .manifest import CatalogEntry, ReachedSpace, Strict
+from .manifest import BehaviourEntry, CatalogEntry, ReachedSpace, Strict
 from .missing import Policy
 from .plan import Profile
 from .recipe import Recipe, Space
@@ -54,6 +54,7 @@ class Description(Strict):
     factory: str | None
     rows: RowType
     catalog: CatalogEntry
+    behaviour: BehaviourEntry | None = None
 
 
 class Described(NamedTuple):
@@ -89,6 +90,7 @@ class Described(NamedTuple):
             factory=recipe.factory,
             rows=recipe.rows,
             catalog=recipe.catalog,
+            behaviour=recipe.behaviour and recipe.behaviour.model_copy(update={"histories": False}),
         )
         return cls(
             orjson.dumps(described.model_dump(mode="json")),
@@ -140,6 +142,7 @@ class Described(NamedTuple):
             profile=told.profile,
             factory=told.factory,
             rows=told.rows,
+            behaviour=told.behaviour,
         )
 
 

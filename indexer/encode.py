@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 from encoders import Encoder, Limits, encode_all
 from encoders.errors import MediaError
 
+from .behaviour import digest_of, touched
 from .catalog_errors import RejectedRowError
 from .items import Input, Item, Reject
+from .modalities import BEHAVIOUR
 from .recipe import Space
 from .snapshot import FINGERPRINT_BYTES, Inputs, embedding_key
 from .spaces import Reach, kind_of_input
@@ -125,6 +127,10 @@ class ItemEncoder:
         self._store = store
         self._spaces = spaces
         self._fill = {space.name: space.spec.item for space in spaces}
+        self._behaviour: str | None = None
+        for space in spaces:
+            if space.spec.item == BEHAVIOUR:
+                self._behaviour, self._touched_bit = space.fingerprints[BEHAVIOUR], space.bit
         self._reaches = reaches
         self._limits = limits
         self._strict = strict
@@ -210,14 +216,22 @@ class ItemEncoder:
         }
         self.unsaved.update(_encode(tasks))
         self._count_encoded(tasks)
+        known = self._touched([entry.item.id for entry in entries if isinstance(entry, Loaded)])
         for entry in entries:
             if isinstance(entry, Reject):
                 self._reject(batch, entry)
             else:
-                self._add(batch, entry)
+                self._add(batch, entry, known)
         return batch
 
-    def _add(self, batch: EncodedBatch, loaded: Loaded) -> None:
+    def _touched(self, ids: list[str]) -> set[str]:
+        """Of which of these items there are item vectors."""
+        if self._behaviour is None:
+            return set()
+        keys = {embedding_key(self._behaviour, digest_of(one)): one for one in ids}
+        return set(ids) - {keys[key] for key in self._store.missing_embeddings(keys)}
+
+    def _add(self, batch: EncodedBatch, loaded: Loaded, known: set[str]) -> None:
         for reject in loaded.rejects:
             self._reject(batch, reject)
         mask = 0
@@ -238,8 +252,10 @@ class ItemEncoder:
             {m: [source for _, source in found] for m, found in loaded.hashes.items()},
             mask,
         )
+        if item.id in known:
+            inputs = touched(inputs, item.id, self._touched_bit)
         batch.items.append(Encoded(item.id, item.metadata, inputs))
-        for modality, found in inputs.hashes.items():
+        for modality, found in loaded.hashes.items():
             kind = kind_of_input(modality)
             self.counts.inputs[kind] = self.counts.inputs.get(kind, 0) + len(found)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from .calibrate import calibrate
-from .derive import Derived, entry_of, position_files, space_entries
+from .derive import Derived, entry_of, popularity_file, position_files, space_entries
 from .durable import link_file, write_file
 from .faiss_index import FaissIndex
 from .generation import read_checked
@@ -75,7 +75,11 @@ class Folding:
         n, dimension = len(self._positions), generation.fusion.dimension
         folder.root.mkdir(parents=True)
         states = live.states[self._positions]
-        files = position_files(folder, live.row_numbers[self._positions], self._ids(), states)
+        ids = self._live.ids(self._positions)
+        files = {
+            **position_files(folder, live.row_numbers[self._positions], ids, states),
+            **popularity_file(folder, live.snapshot, ids),
+        }
         progress.start("copy rows", n)
         rows_path, checksums_path = folder.path(folder.ROWS), folder.path(folder.ROW_CHECKSUMS)
         with RowWriter(rows_path, checksums_path, dimension) as writer:
@@ -89,7 +93,8 @@ class Folding:
         files[folder.INDEX] = entry_of(
             write_file(folder.path(folder.INDEX), self._index.serialize())
         )
-        for name in (folder.FUSION, folder.HEADS):
+        kept = (folder.FUSION, folder.HEADS, folder.RANKING, folder.RANKING_WEIGHTS)
+        for name in self._manifest.files.keys() & kept:
             link_file(generation.layout.path(name), folder.path(name))
             files[name] = self._manifest.files[name]
         progress.start("measure recall", 1)
@@ -105,6 +110,3 @@ class Folding:
         spaces = space_entries(self._recipe, generation.fusion, states)
         index = entry.model_copy(update=errors)
         return Derived(self._recipe, spaces, dimension, index, files, n)
-
-    def _ids(self) -> list[str]:
-        return self._live.ids(self._positions)

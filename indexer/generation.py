@@ -77,6 +77,13 @@ class Generation:
             np.array_equal(self.row_numbers, np.arange(len(mapped), dtype=np.uint32))
         )
 
+    def popularity(self) -> NDArray[np.float32] | None:
+        """How popular the item at each position is, float32 (n,); None where nothing is known."""
+        if self.layout.POPULARITY not in self.manifest.files:
+            return None
+        data = read_checked(self.layout, self.manifest, self.layout.POPULARITY)
+        return np.frombuffer(data, dtype="<f4")
+
     @classmethod
     def open(cls, layout: IndexLayout, current: Current, *, gpu: bool = False) -> Generation:
         """Open the generation that the store names.

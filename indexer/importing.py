@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from .parquet_items import ItemsReader  # pyarrow takes a while to load
 
 _COMMITTED_TOGETHER = 1024
-_MODALITY = re.compile(r"[a-z][a-z0-9_-]{0,31}|vector:[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_MODALITY = re.compile(
+    r"[a-z][a-z0-9_-]{0,31}|behaviour:liked|vector:[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
+)
 # Unit vectors in float32 are as long as this, or a model in half precision made them.
 _UNIT = 1e-2
 

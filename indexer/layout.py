@@ -30,6 +30,9 @@ class GenerationLayout:
     MASK = "mask.u8"
     FUSION = "fusion.safetensors"
     HEADS = "heads.safetensors"
+    RANKING = "ranking.json"
+    RANKING_WEIGHTS = "ranking.safetensors"
+    POPULARITY = "popularity.f32"
 
     FITTED = (FUSION, HEADS)
     """What records and embeddings alone do not give: kept in the store too, with the manifest."""
@@ -75,6 +78,11 @@ class IndexLayout:
     @property
     def lock(self) -> Path:
         return self.root / "writer.lock"
+
+    @property
+    def runs(self) -> Path:
+        """What trainings leave for people to read; nothing in an index depends on it."""
+        return self.root / "runs"
 
     def generation(self, number: int) -> GenerationLayout:
         return GenerationLayout(self.generations / f"{number:06d}")

@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
 from time import monotonic
+from typing import NamedTuple
 
 import numpy as np
 
 from .blocks import BlockSource
 from .errors import FusionError
 from .fusion import ConcatFusion, Fusion
-from .fusion.transform import Floats
+from .fusion.transform import Floats, SpaceTransform
 from .heads import AlignedReach
 from .learning import AlignmentReport, align, groups_of
 from .learning.errors import AlignmentError, NoPairsError, OneSpaceError
@@ -21,10 +22,11 @@ from .learning.fusion_training import TrainingReport, train_attention, train_neu
 from .learning.queries import Judged, encoded_queries, own_titles, read_judgements
 from .learning.weights import Proposed, WeightReport, propose_weights
 from .missing import check_policy
+from .modalities import BEHAVIOUR
 from .progress import Progress, Silent
 from .rebuild import Opened, opened_for_writing
 from .recipe import Recipe, Space
-from .snapshot import Inputs, embedding_key
+from .snapshot import Inputs, Snapshot, embedding_key
 from .spaces import kind_of_input
 
 # What is imputed counts less than what is there, whatever was measured.
@@ -56,6 +58,8 @@ class AlignmentSummary:
     heads: tuple[LearnedHead, ...]
     recall: dict[str, float]
     seconds: float
+    notes: tuple[str, ...] = ()
+    """What could not be kept, for people to read."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ class FusionSummary:
     weights: dict[str, float]
     recall: dict[str, float]
     seconds: float
+    notes: tuple[str, ...] = ()
+    """What could not be kept, for people to read."""
 
 
 def learn_alignment(
@@ -93,17 +99,25 @@ def learn_alignment(
         heads, reaches, first = _aligned(index, seed, progress)
         if not any(reaches.values()):
             raise first or _nothing_to_align(index)
-        spaces = tuple(replace(space, heads=reaches[space.name]) for space in index.recipe.spaces)
+        spaces = tuple(
+            replace(space, heads=reaches.get(space.name, space.heads))
+            for space in index.recipe.spaces
+        )
         derived = index.publish(_refitted(replace(index.recipe, spaces=spaces)), progress)
     return AlignmentSummary(
-        index.layout.root, tuple(heads), derived.index.recall, monotonic() - started
+        index.layout.root,
+        tuple(heads),
+        derived.index.recall,
+        monotonic() - started,
+        derived.notes,
     )
 
 
 def _aligned(
     index: Opened, seed: int, progress: Progress
 ) -> tuple[list[LearnedHead], dict[str, dict[str, AlignedReach]], AlignmentError | None]:
-    spaces = index.recipe.spaces
+    # Heads to item vectors come with these, and tell what is liked and not what is alike.
+    spaces = [space for space in index.recipe.spaces if space.spec.item != BEHAVIOUR]
     blocks = BlockSource(index.snapshot, index.recipe)
     items = [item for _, item in index.snapshot.scan_inputs()]
     ids = [record.id for _, record in index.snapshot.scan_records()]
@@ -241,21 +255,57 @@ def learn_fusion(
         weights={space.spec.name: space.spec.weight for space in derived.spaces},
         recall=derived.index.recall,
         seconds=monotonic() - started,
+        notes=derived.notes,
     )
 
 
 def _learned(
     index: Opened, recipe: Recipe, given: list[Judged] | None, seed: int, progress: Progress
 ) -> tuple[Recipe, int, TrainingReport | WeightReport]:
-    blocks = BlockSource(index.snapshot, recipe)
+    data = gathered(index.snapshot, recipe, given, progress)
+    recipe = data.recipe
+    if recipe.fusion == ConcatFusion.kind:
+        by_heads = {s.name for s in recipe.spaces if "text" in s.heads}
+        proposed = propose_weights(
+            data.data,
+            by_heads=by_heads,
+            impute=recipe.missing == "impute",
+            seed=seed,
+            progress=progress,
+        )
+        return _weighted(recipe, proposed), data.queries, proposed.report
+    train = train_attention if recipe.fusion == "attention" else train_neural
+    fusion, report = train(data.data, data.transforms, seed=seed, progress=progress)
+    return replace(recipe, learned=fusion), data.queries, report
+
+
+class Gathered(NamedTuple):
+    """What there is to learn from, the recipe with the spaces that are filled, and how many queries
+    were asked."""
+
+    recipe: Recipe
+    transforms: dict[str, SpaceTransform]
+    data: TrainingData
+    queries: int
+
+
+def gathered(
+    snapshot: Snapshot, recipe: Recipe, given: list[Judged] | None, progress: Progress
+) -> Gathered:
+    """The blocks of a catalog, and the queries that it is asked: those given, else its titles.
+
+    Raises:
+        OneSpaceError, JudgementsError: see `learn_fusion`.
+    """
+    blocks = BlockSource(snapshot, recipe)
     recipe = blocks.recipe
     _check_spaces(recipe)
     transforms = {space.name: blocks.fit(space) for space in recipe.spaces}
     weights = {space.name: space.spec.weight for space in recipe.spaces}
-    records = [record for _, record in index.snapshot.scan_records()]
-    items = [item for _, item in index.snapshot.scan_inputs()]
+    records = [record for _, record in snapshot.scan_records()]
+    items = [item for _, item in snapshot.scan_inputs()]
     judged = own_titles(records, recipe) if given is None else given
-    queries, pairs = encoded_queries(judged, records, recipe, transforms, index.snapshot, progress)
+    queries, pairs = encoded_queries(judged, records, recipe, transforms, snapshot, progress)
     real = blocks.real(transforms, items)
     impute = recipe.missing == "impute"
     imputed = {
@@ -263,15 +313,7 @@ def _learned(
         for name in real
     }
     data = TrainingData(real, imputed, queries, pairs, weights)
-    if recipe.fusion == ConcatFusion.kind:
-        by_heads = {s.name for s in recipe.spaces if "text" in s.heads}
-        proposed = propose_weights(
-            data, by_heads=by_heads, impute=impute, seed=seed, progress=progress
-        )
-        return _weighted(recipe, proposed), len(judged), proposed.report
-    train = train_attention if recipe.fusion == "attention" else train_neural
-    fusion, report = train(data, transforms, seed=seed, progress=progress)
-    return replace(recipe, learned=fusion), len(judged), report
+    return Gathered(recipe, transforms, data, len(judged))
 
 
 def _weighted(recipe: Recipe, proposed: Proposed) -> Recipe:
@@ -290,7 +332,10 @@ def _weighted(recipe: Recipe, proposed: Proposed) -> Recipe:
         )
         for space in recipe.spaces
     )
-    return replace(recipe, spaces=spaces).with_weights(proposed.weights, "learned")
+    # Words never ask for item vectors, so that queries in words cannot tell how much these count.
+    asked = {s.name for s in recipe.spaces if s.spec.item != BEHAVIOUR}
+    weights = {name: weight for name, weight in proposed.weights.items() if name in asked}
+    return replace(recipe, spaces=spaces).with_weights(weights, "learned")
 
 
 def _check_spaces(recipe: Recipe) -> None:

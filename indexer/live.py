@@ -35,7 +35,7 @@ class Live:
 
     def __init__(self, generation: Generation, snapshot: Snapshot) -> None:
         self.generation = generation
-        self._snapshot = snapshot
+        self.snapshot = snapshot
         self._n = len(generation)
         manifest = generation.manifest
         fresh = snapshot.fresh(manifest.dimension, len(manifest.spaces))
@@ -103,7 +103,7 @@ class Live:
             return self.generation.ids.take(positions)
         ids = self.generation.ids.take(np.where(positions < self._n, positions, 0))
         rows = self.row_numbers[positions[fresh]].tolist()
-        for place, record in zip(fresh, self._snapshot.records(rows), strict=True):
+        for place, record in zip(fresh, self.snapshot.records(rows), strict=True):
             ids[place] = record.id
         return ids
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from encoders import SpaceSpec
 
 from .errors import CorruptIndexError, UnsupportedFormatError
-from .layout import FORMAT
+from .layout import FORMAT, GenerationLayout
 from .missing import Policy
 from .plan import Profile
 from .row_codecs import RowType
@@ -144,6 +144,20 @@ class CatalogEntry(Strict):
     columns: dict[str, object]
 
 
+class BehaviourEntry(Strict):
+    """What the space of item vectors was learned from; see `learn_behaviour`."""
+
+    method: Literal["ease", "als", "bpr"]
+    users: int
+    interactions: int
+    neutral: float
+    """The value of an interaction that says nothing."""
+    liked: float
+    """The value from which on an item counts as liked."""
+    histories: bool
+    """Whether the store knows what each user did."""
+
+
 class Manifest(Strict):
     """The manifest of a generation."""
 
@@ -163,7 +177,18 @@ class Manifest(Strict):
     spaces: list[SpaceEntry]
     index: IndexEntry
     catalog: CatalogEntry
+    behaviour: BehaviourEntry | None = None
+    """None where there is no space of item vectors."""
     files: dict[str, FileEntry]
+    ranking: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    """The basis of its re-ranking heads, see `ranking.basis_of`; None where it has none."""
+
+    @property
+    def fitted(self) -> list[str]:
+        """The files that embeddings alone do not give."""
+        layout = GenerationLayout
+        optional = (layout.RANKING, layout.RANKING_WEIGHTS)
+        return [*layout.FITTED, *(name for name in optional if name in self.files)]
 
     def dump(self) -> bytes:
         """JSON, indented, with a newline at its end."""

@@ -14,9 +14,13 @@ from .values import shown
 
 TEXT = "text"
 VECTOR = "vector"
+BEHAVIOUR = "behaviour"
+"""Item vectors, learned from what users did; also the name of their space."""
+LIKED = "behaviour:liked"
+"""The vectors by which an item asks when a user likes it."""
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 # Words that a query or a mapping of columns uses for something else.
-_TAKEN = ("id", "item", "like", "unlike", "weights", "missing", "inputs", VECTOR)
+_TAKEN = ("id", "item", "like", "unlike", "weights", "missing", "inputs", VECTOR, BEHAVIOUR)
 
 Content = Callable[[Any], bytes]
 

@@ -8,7 +8,7 @@ from .environment import LOCK_FILE
 from .errors import OutputFolderError
 from .layout import IndexLayout
 
-_OURS = {"store", "generations", "fitting", "writer.lock"}
+_OURS = {"store", "generations", "fitting", "runs", "writer.lock"}
 
 
 def check_output_folder(layout: IndexLayout) -> None:

@@ -30,7 +30,12 @@ def pooled(
         float32 (n, d_in), unit rows, zero where nothing is known, with d_in 0 where nothing is
         known of any; and bool (n,): of which something is.
     """
-    vectors = [embeddings_of(snapshot, fingerprint, modality, item) for item in items]
+    keys = [
+        [embedding_key(fingerprint, digest) for digest in item.hashes.get(modality, ())]
+        for item in items
+    ]
+    known = snapshot.embeddings(key for some in keys for key in some)
+    vectors = [[known[key] for key in some if key in known] for some in keys]
     dimension = next((len(one[0]) for one in vectors if one), 0)
     rows = np.zeros((len(items), dimension), dtype=np.float32)
     for row, found in zip(rows, vectors, strict=True):

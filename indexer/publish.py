@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from .derive import Derived, Deriver
+from .derive import Derived, Deriver, entry_of
 from .durable import link_file, sync_folder, write_file
 from .fold import Folding
 from .generation import Generation, read_checked
 from .layout import FORMAT, GenerationLayout, IndexLayout
 from .lock import unheld
 from .manifest import IndexEntry, Manifest
+from .modalities import BEHAVIOUR
 from .progress import Progress
+from .ranking import RankingFiles, ranking_files
 from .recipe import Recipe
 from .snapshot import Current, Snapshot
 from .store import Store
@@ -58,12 +61,43 @@ def publish_tuned(layout: IndexLayout, store: Store, manifest: Manifest, index: 
         manifest: the current one.
         index: the index as it is to be searched.
     """
-    number, unfinished = next_generation(layout, store)
-    unfinished.root.mkdir()
-    for name in manifest.files:
-        link_file(layout.generation(manifest.generation).path(name), unfinished.path(name))
+    number, unfinished = _linked(layout, store, manifest, manifest.files)
     changed = {"generation": number, "created": now(), "index": index}
     name_generation(layout, store, unfinished, manifest.model_copy(update=changed), folds=False)
+
+
+def publish_ranking(
+    layout: IndexLayout, store: Store, manifest: Manifest, ranking: RankingFiles
+) -> None:
+    """Name a generation current that has other re-ranking heads and else the same files, under the
+    writer's lock.
+
+    Args:
+        manifest: the current one.
+    """
+    written = ranking_files(GenerationLayout(layout.root), ranking)
+    files = {name: entry for name, entry in manifest.files.items() if name not in written}
+    number, unfinished = _linked(layout, store, manifest, files)
+    for name, data in written.items():
+        files[name] = entry_of(write_file(unfinished.path(name), data))
+    changed = {
+        "generation": number,
+        "created": now(),
+        "files": files,
+        "ranking": ranking.basis,
+    }
+    name_generation(layout, store, unfinished, manifest.model_copy(update=changed), folds=False)
+
+
+def _linked(
+    layout: IndexLayout, store: Store, manifest: Manifest, names: Iterable[str]
+) -> tuple[int, GenerationLayout]:
+    """Number and unfinished folder of the next generation, with files of the current one."""
+    number, unfinished = next_generation(layout, store)
+    unfinished.root.mkdir()
+    for name in names:
+        link_file(layout.generation(manifest.generation).path(name), unfinished.path(name))
+    return number, unfinished
 
 
 def next_generation(layout: IndexLayout, store: Store) -> tuple[int, GenerationLayout]:
@@ -86,7 +120,7 @@ def name_generation(
     """Write the manifest, rename the folder and name it current; sweep what no longer is."""
     told = manifest.dump()
     _, sha256 = write_file(unfinished.path(unfinished.MANIFEST), told)
-    tensors = [read_checked(unfinished, manifest, name) for name in unfinished.FITTED]
+    tensors = [read_checked(unfinished, manifest, name) for name in manifest.fitted]
     sync_folder(unfinished.root)
     unfinished.root.rename(layout.generation(manifest.generation).root)
     sync_folder(layout.generations)
@@ -118,7 +152,9 @@ def _manifest(edition: int, number: int, derived: Derived) -> Manifest:
         spaces=derived.spaces,
         index=derived.index,
         catalog=recipe.catalog,
+        behaviour=recipe.behaviour if recipe.space_filled_by(BEHAVIOUR) else None,
         files=derived.files,
+        ranking=None if recipe.ranking is None else recipe.ranking.basis,
     )
 
 

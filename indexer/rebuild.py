@@ -42,6 +42,8 @@ class RebuildSummary:
     imputed: dict[str, int]
     recall: dict[str, float]
     seconds: float
+    notes: tuple[str, ...] = ()
+    """What could not be kept, for people to read."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,7 @@ def rebuild_index(
         imputed={space.spec.name: space.imputed for space in derived.spaces},
         recall=derived.index.recall,
         seconds=monotonic() - started,
+        notes=derived.notes,
     )
 
 

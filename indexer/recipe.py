@@ -11,9 +11,11 @@ from encoders import SpaceSpec
 from .errors import ProfileError
 from .fusion import ConcatFusion, Fusion, MeanFusion
 from .heads import AlignedReach
-from .manifest import CatalogEntry, HeadEntry, Manifest, SpaceEntry
+from .manifest import BehaviourEntry, CatalogEntry, HeadEntry, Manifest, SpaceEntry
 from .missing import Policy
+from .modalities import BEHAVIOUR
 from .plan import Profile, check_profile, rows_of
+from .ranking import RankingFiles
 from .row_codecs import RowType, check_row_type
 
 UNLEARNED = (ConcatFusion.kind, MeanFusion.kind)
@@ -54,6 +56,10 @@ class Recipe:
     factory: str | None
     """FAISS's own name for the index, where a user gave one; it overrides the profile."""
     rows: RowType
+    ranking: RankingFiles | None = None
+    """Re-ranking heads; left out of what is derived where they were learned on another basis."""
+    behaviour: BehaviourEntry | None = None
+    """What the space of item vectors was learned from, where there is one."""
 
     @classmethod
     def of(
@@ -77,7 +83,12 @@ class Recipe:
             profile=manifest.index.profile,
             factory=manifest.index.factory if manifest.index.kind == "custom" else None,
             rows=manifest.index.rows,
+            behaviour=manifest.behaviour,
         )
+
+    def space_filled_by(self, modality: str) -> Space | None:
+        """The space whose blocks come from a modality; None where there is none."""
+        return next((space for space in self.spaces if space.spec.item == modality), None)
 
     def with_weights(
         self, weights: Mapping[str, float], source: Literal["given", "learned"]
@@ -128,7 +139,7 @@ class Recipe:
         known = {space.name: space.fingerprints for space in before.spaces}
         here = {space.name: space.fingerprints for space in self.spaces}
         notes: list[str] = []
-        kept = self
+        kept = replace(self, ranking=before.ranking)
         for space in before.spaces:
             for modality, reach in space.heads.items():
                 if all(here.get(n) == known[n] for n in (space.name, reach.source)):
@@ -151,6 +162,23 @@ class Recipe:
             "`catalens learn fusion` again"
         )
         return kept, notes
+
+    def with_behaviour_of(self, before: Recipe) -> tuple[Recipe, list[str]]:
+        """This recipe of a new build, with the space of item vectors of an earlier one.
+
+        Returns:
+            the recipe, and what could not be kept, for people to read.
+        """
+        space = before.space_filled_by(BEHAVIOUR)
+        if space is None:
+            return self, []
+        if any(one.name == space.name for one in self.spaces):
+            return self, [
+                f"item vectors were dropped: the catalog has a space of the name {space.name} now"
+            ]
+        bit = 1 + max(one.bit for one in self.spaces)
+        kept = replace(space, bit=bit, heads={})
+        return replace(self, spaces=(*self.spaces, kept), behaviour=before.behaviour), []
 
     def _with_head(self, name: str, modality: str, reach: AlignedReach) -> Recipe:
         spaces = tuple(

@@ -26,7 +26,9 @@ EMBEDDINGS = "embeddings"
 DERIVATION = "derivation"
 STATES = "states"
 FITS = "fits"
-_WHOLE = (META, EMBEDDINGS, DERIVATION, STATES, FITS)
+POPULARITY = "popularity"
+HISTORIES = "histories"
+_WHOLE = (META, EMBEDDINGS, DERIVATION, STATES, FITS, POPULARITY, HISTORIES)
 _OF_EDITIONS = (
     "ids",
     "records",
@@ -226,6 +228,16 @@ class Snapshot:
         for _, data in self.view.scan(f"rejects.{self.edition}"):
             with decoding("rejects"):
                 yield orjson.loads(data)
+
+    def embeddings(self, keys: Iterable[bytes]) -> dict[bytes, NDArray[np.float32]]:
+        """`embedding` of many keys, those that are known."""
+        wanted = list(dict.fromkeys(keys))
+        found = self.view.get_many(EMBEDDINGS, wanted) if wanted else []
+        return {
+            key: np.frombuffer(value, dtype="<f4")
+            for key, value in zip(wanted, found, strict=True)
+            if value is not None
+        }
 
     def embedding(self, key: bytes) -> NDArray[np.float32] | None:
         """A cached embedding: float32 with shape (dimension,), unit length; None if unknown."""

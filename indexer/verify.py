@@ -134,7 +134,7 @@ def _check_files(layout: IndexLayout, snapshot: Snapshot, progress: Progress) ->
     progress.start("check files", len(manifest.files))
     problems = list(damaged_files(folder, manifest, current, progress).values())
     progress.finish()
-    kept = {name: manifest.files[name].sha256 for name in folder.FITTED}
+    kept = {name: manifest.files[name].sha256 for name in manifest.fitted}
     for name, sha256 in {folder.MANIFEST: current.manifest_sha256, **kept}.items():
         if kept_file(snapshot.view, sha256) is None:
             problems.append(f"the store does not keep {name} as it was written")

@@ -24,13 +24,13 @@ from .errors import WriterClosedError
 from .items import Reject
 from .layout import IndexLayout
 from .lock import writer_lock
-from .modalities import VECTOR
+from .modalities import BEHAVIOUR, VECTOR
 from .progress import Progress, Silent
 from .publish import sweep_generations
 from .rebuild import index_layout
 from .retry import Retry, RetrySummary
 from .row_parser import item_id
-from .spaces import Reach, checked_encoder
+from .spaces import Reach, checked_encoder, kind_of_input
 from .store import Store
 
 # What has been encoded is saved before the commit when it took so long, or is so much: a call that
@@ -401,6 +401,7 @@ class Writer:
                     )
                     for space in recipe.spaces
                     for m, known in space.fingerprints.items()
+                    if kind_of_input(m) != BEHAVIOUR  # looked up, not encoded
                 ]
         return ItemEncoder(
             self._store,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from indexer import Live, PolicyError, Snapshot, kind_of_input
 from indexer.fusion import QueryPart, unit
 from indexer.heads import AlignedReach
 from indexer.missing import PRESENT, renormalise_needs
+from indexer.modalities import LIKED
 from indexer.pooling import pooled
 from indexer.row_parser import MAX_ID_BYTES
 
@@ -22,6 +24,19 @@ from .query_encoder import QueryEncoder
 
 Floats = NDArray[np.float32]
 Input = tuple[str, str, bytes]
+_Block = tuple[str, str, float, Floats]
+"""Space, modality, trust and block of one way that a part reaches a space."""
+# Those of a history are looked up when it is weighed, and when it is composed.
+_POSITIONS_KEPT = 100_000
+
+
+class Past(NamedTuple):
+    """A history behind a query, for a head to look at: the same with its last few items alone, and
+    the positions (m,) of what is liked in it with weights float32 (m,) that add up to 1."""
+
+    recent: Composed
+    liked: NDArray[np.int64]
+    weights: Floats
 
 
 class Composed(NamedTuple):
@@ -37,6 +52,7 @@ class Composed(NamedTuple):
     terms: dict[str, list[tuple[float, Floats]]]
     missing: str
     is_against: bool
+    past: Past | None = None
 
     @property
     def blocks(self) -> dict[str, Floats]:
@@ -59,6 +75,8 @@ class Composer:
         self._encoder = encoder
         self._spaces = generation.manifest.spaces
         self._fusion = generation.fusion
+        self.find = lru_cache(_POSITIONS_KEPT)(self._find)
+        """Position of an item; None where the index has it not."""
         self._leads: dict[tuple[str, str], list[tuple[str, AlignedReach]]] = {}
         for target, heads in generation.heads.items():
             for modality, reach in heads.items():
@@ -84,8 +102,9 @@ class Composer:
         inputs = [[self._inputs(part) for part in query.parts] for query in queries]
         wanted = [i for parts in inputs for part in parts for i in part]
         encoded = self._encoder.encode(wanted, self._snapshot) if wanted else {}
+        items = self._items(queries)
         return [
-            self._compose(query, parts, encoded)
+            self._compose(query, parts, encoded, items)
             for query, parts in zip(queries, inputs, strict=True)
         ]
 
@@ -100,7 +119,11 @@ class Composer:
         return [(space, part.kind, content) for space in reached]
 
     def _compose(
-        self, query: Query, inputs: list[list[Input]], encoded: dict[Input, Floats]
+        self,
+        query: Query,
+        inputs: list[list[Input]],
+        encoded: dict[Input, Floats],
+        items: Mapping[int, list[_Block]],
     ) -> Composed:
         if query.weights:
             self._check_weights(query)
@@ -112,12 +135,12 @@ class Composer:
             if part.kind == "item":
                 position = self._position(part.value)
                 excluded.append(position)
-                vectors = self._item_vectors(position)
+                blocks = items[position]
             elif part.kind == "vector":
-                vectors = [self._vector(*part.value)]
+                blocks = self._blocks([self._vector(*part.value)])
             else:
-                vectors = [(s, m, encoded[s, m, data]) for s, m, data in wanted]
-            for space, modality, trust, block in self._blocks(vectors):
+                blocks = self._blocks([(s, m, encoded[s, m, data]) for s, m, data in wanted])
+            for space, modality, trust, block in blocks:
                 weight = part.weight * self._weight(query, space, modality) * trust
                 if weight:
                     terms.setdefault(space, []).append((weight, block))
@@ -146,9 +169,21 @@ class Composer:
             )
         return missing
 
-    def _blocks(
-        self, vectors: list[tuple[str, str, Floats]]
-    ) -> list[tuple[str, str, float, Floats]]:
+    def _items(self, queries: Sequence[Query]) -> dict[int, list[_Block]]:
+        """The blocks of all items that queries name, by position; each is read once."""
+        positions = {
+            self._position(part.value): None
+            for query in queries
+            for part in query.parts
+            if part.kind == "item"
+        }
+        if not positions:
+            return {}
+        some = list(positions)
+        vectors = self._item_vectors(some)
+        return {p: self._blocks(own) for p, own in zip(some, vectors, strict=True)}
+
+    def _blocks(self, vectors: list[tuple[str, str, Floats]]) -> list[_Block]:
         """Encoder vectors of one part, as (space, modality, vector), to the blocks that they give:
         in their own space and, through heads, in others that no vector of the part is in."""
         transforms = self._fusion.transforms
@@ -200,23 +235,30 @@ class Composer:
             given = query.weights.get(kind_of_input(modality))
         return self._weights[space] if given is None else given
 
-    def _item_vectors(self, position: int) -> list[tuple[str, str, Floats]]:
-        """What an item is indexed by: (space, modality, unit encoder vector)."""
-        (inputs,) = self._snapshot.inputs([int(self._live.row_numbers[position])])
-        found = []
-        for entry, state in zip(self._spaces, self._live.states[position], strict=True):
-            if state == PRESENT:
-                modality = entry.spec.item
-                x, known = pooled(self._snapshot, entry.fingerprints[modality], modality, [inputs])
-                if known[0]:
-                    found.append((entry.spec.name, modality, x[0]))
+    def _item_vectors(self, positions: list[int]) -> list[list[tuple[str, str, Floats]]]:
+        """What items are indexed by, each as (space, modality, unit encoder vector)."""
+        inputs = self._snapshot.inputs(self._live.row_numbers[positions].tolist())
+        states = self._live.states[positions]
+        found: list[list[tuple[str, str, Floats]]] = [[] for _ in positions]
+        for column, entry in enumerate(self._spaces):
+            # A liked item asks by another vector than it is found by, where it has two.
+            modality = LIKED if LIKED in entry.fingerprints else entry.spec.item
+            here = np.flatnonzero(states[:, column] == PRESENT).tolist()
+            some = [inputs[n] for n in here]
+            x, known = pooled(self._snapshot, entry.fingerprints[modality], modality, some)
+            for n, vector, is_known in zip(here, x, known.tolist(), strict=True):
+                if is_known:
+                    found[n].append((entry.spec.name, modality, vector))
         return found
 
-    def _position(self, item_id: str) -> int:
+    def _find(self, item_id: str) -> int | None:
         # The store refuses keys that no id can be.
         storable = 0 < len(item_id.encode("utf-8", "surrogatepass")) <= MAX_ID_BYTES
         row = self._snapshot.row_of(item_id) if storable else None
-        position = None if row is None else self._live.position_of(row)
+        return None if row is None else self._live.position_of(row)
+
+    def _position(self, item_id: str) -> int:
+        position = self.find(item_id)
         if position is None:
             raise UnknownItemError(
                 "item part",

@@ -34,11 +34,26 @@ class SpaceMatch(NamedTuple):
     contribution: float = 0.0
 
 
+class HeadMatch(NamedTuple):
+    """Why the re-ranking head put an item where it is: `base` is the score of an average candidate,
+    and with what each feature adds to that it makes `score`. Features are described in
+    `retriever.head.features`; those that add nothing are left out."""
+
+    score: float
+    base: float
+    contributions: Mapping[str, float]
+
+
 class Hit(NamedTuple):
     """One item found; `score` is the sum of the contributions of `spaces`. A search that was asked
-    not to explain leaves `spaces` and `metadata` empty."""
+    not to explain leaves `spaces` and `metadata` empty, and tells no `head`.
+
+    Where a re-ranking head orders the hits, `head` says why, and hits are not in the order of
+    `score`; None for hits that it has not seen.
+    """
 
     id: str
     score: float
     spaces: Mapping[str, SpaceMatch]
     metadata: Mapping[str, Any]
+    head: HeadMatch | None = None

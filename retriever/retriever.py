@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import operator
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from indexer import FusedQueries, IndexLayout, Manifest
+from indexer.learning.preference import HALF_LIFE
 
-from .errors import InvalidKError, InvalidRecallError, RetrieverClosedError
+from .errors import (
+    HistoryError,
+    InvalidKError,
+    InvalidRecallError,
+    QueryError,
+    RetrieverClosedError,
+)
 from .hit import Hit
+from .profile import Wish
 from .query import Query
+from .query_log import QueryLog
+from .recommender import Recommender
 from .view import View
 
 _DEFAULT_K = 10
@@ -28,30 +38,43 @@ class Retriever:
     imports no model.
     """
 
-    def __init__(self, layout: IndexLayout, device: str, view: View) -> None:
+    def __init__(
+        self, layout: IndexLayout, device: str, view: View, log: QueryLog | None = None
+    ) -> None:
         self._layout = layout
         self._device = device
         self._view = view
+        self._log = log
         self._refreshing = threading.Lock()
         self._lock = threading.Lock()
         self._closed = False
 
     @classmethod
-    def open(cls, path: str | Path, *, device: str = "auto") -> Retriever:
+    def open(
+        cls, path: str | Path, *, device: str = "auto", log: str | Path | None = None
+    ) -> Retriever:
         """Open an index.
 
         Args:
             path: the folder that `build_index` made.
             device: `auto`, `cpu`, `cuda` or `mps`: where queries are encoded and, with faiss-gpu,
                 searched.
+            log: a file to which every query and the ids shown for it are appended, so that clicks
+                can be joined later (`join_clicks`); None keeps nothing.
 
         Raises:
             NotAnIndexError: the folder is no index.
+            QueryLogError: the log cannot be written.
             CorruptIndexError: a file is missing, cut, or not what was written.
             UnsupportedFormatError: a newer format.
         """
         layout = IndexLayout(Path(path))
-        return cls(layout, device, View.open(layout, device))
+        view = View.open(layout, device)
+        try:
+            return cls(layout, device, view, None if log is None else QueryLog(log))
+        except BaseException:
+            view.let_go()
+            raise
 
     def refresh(self) -> bool:
         """Move on to what the index holds now; return whether that is anything new.
@@ -101,6 +124,8 @@ class Retriever:
                 return
             self._closed = True
         self._view.let_go()
+        if self._log is not None:
+            self._log.close()
 
     def __enter__(self) -> Retriever:
         return self
@@ -111,6 +136,14 @@ class Retriever:
     def __len__(self) -> int:
         """Number of items."""
         return len(self._view.live)
+
+    def __contains__(self, item_id: str) -> bool:
+        """Whether there is an item of that id."""
+        view = self._held()
+        try:
+            return view.has(item_id)
+        finally:
+            view.let_go()
 
     @property
     def manifest(self) -> Manifest:
@@ -125,6 +158,8 @@ class Retriever:
         where: str | None = None,
         recall: float | None = None,
         explain: bool = True,
+        head: bool = True,
+        name: str | None = None,
     ) -> list[Hit]:
         """The k best items for a query.
 
@@ -140,6 +175,11 @@ class Retriever:
                 default.
             explain: whether hits tell their `spaces` and `metadata`; without, these are empty and
                 a search takes about 0.6 of the time.
+            head: whether the re-ranking head, where the index has learned one, orders the hits. It
+                does so for queries of text that leave weights and policy to the index: such are
+                those that it learned from. `Hit.head` says why.
+            name: by which clicks are to name this search, where searches are logged; None for a
+                random one.
 
         Returns:
             at most k hits, best first; fewer when fewer items pass the filter.
@@ -149,8 +189,10 @@ class Retriever:
             FilterError: the filter does not read, or names an unknown field.
             MediaError: a picture or sound of the query is bad.
             FingerprintMismatchError: the encoder here is not the index's.
+            HeadMismatchError: the head was learned for another index, or from other features.
         """
-        return self.search_many([query], k, where=where, recall=recall, explain=explain)[0]
+        names = None if name is None else [name]
+        return self._answered([query], k, where, recall, explain, head, names)[0]
 
     def search_many(
         self,
@@ -160,20 +202,163 @@ class Retriever:
         where: str | None = None,
         recall: float | None = None,
         explain: bool = True,
+        head: bool = True,
+        names: Sequence[str] | None = None,
     ) -> list[list[Hit]]:
         """The k best items for each of many queries: encoded together, searched on all cores.
 
-        Arguments and errors are those of `search`.
+        Arguments and errors are those of `search`; `names` has one for each query.
         """
+        return self._answered(queries, k, where, recall, explain, head, names)
+
+    def _answered(
+        self,
+        queries: Sequence[Query],
+        k: int | None,
+        where: str | None,
+        recall: float | None,
+        explain: bool,
+        head: bool,
+        names: Sequence[str] | None,
+    ) -> list[list[Hit]]:
+        if names is not None and len(names) != len(queries):
+            raise QueryError(
+                "names of searches",
+                expected=f"{len(queries)}, one for each query",
+                got=f"{len(names)}",
+                remedy="Leave them out for random ones.",
+            )
         view = self._held()
         try:
             k = _checked_k(k, len(view.live))
             recall = None if recall is None else _checked_recall(recall)
             if not queries or not k:
                 return [[] for _ in queries]
-            return view.answer(queries, k, where, recall, explain)
+            answers = view.answer(queries, k, where, recall, explain, head)
+            if self._log is not None:
+                self._log.append(queries, answers, where, names)
+            return answers
         finally:
             view.let_go()
+
+    def recommend(
+        self,
+        history: Sequence[Any] | None = None,
+        k: int | None = None,
+        *,
+        user: str | None = None,
+        where: str | None = None,
+        exclude_seen: bool = True,
+        weights: Mapping[str, float] | None = None,
+        half_life: float = HALF_LIFE,
+        interests: int = 1,
+        diversity: float = 0.0,
+        recall: float | None = None,
+        explain: bool = True,
+        head: bool = True,
+    ) -> list[Hit]:
+        """The k items that go best with what a user did.
+
+        A history is a query of all its items at once, in every space that they have: liked ones
+        count the more, the younger they are and the higher their value is, and disliked ones count
+        against. Items that are in the index no more are passed over. Who has no history, or likes
+        nothing in it, gets what is most popular; the scores are then how popular, and no space has
+        a part in them.
+
+        Args:
+            history: items: an id, (id, value) or (id, value, time); without times the oldest first.
+                What values mean was said when behaviour was learned; without that, 0 says nothing
+                and 1 is liked. A value that is left out means liked.
+            k: hits wanted, from 1 to the number of items; None for 10, or for all items of a
+                smaller index.
+            user: a user whose history the index keeps, in place of one that is given.
+            where: a filter on metadata, as in `search`.
+            exclude_seen: whether items of the history are left out.
+            weights: weight per space or modality, as in `Query`.
+            half_life: an interaction counts half as much as one that is so many interactions
+                younger.
+            interests: at most so many, from 1 to 20: liked items are clustered, each cluster asks
+                for itself, and hits are dealt by what the clusters weigh. An interest has at least
+                five liked items on average.
+            diversity: from 0 to 1: how much a hit loses that is like one before it (maximal
+                marginal relevance over the fused vectors).
+            recall: as in `search`.
+            explain: as in `search`.
+            head: whether the re-ranking head, where the index has learned one from histories,
+                orders the hits. It does so where weights, half-life, interests and diversity are
+                left as they are: so it has learned.
+
+        Returns:
+            at most k hits, best first.
+
+        Raises:
+            HistoryError: a history that does not read, or both or none of `history` and `user`.
+            HistoriesNotKeptError: a user is named, and the index keeps no histories.
+            NoPopularityError: nothing is liked, and the index knows nothing of what is popular.
+            RecommendOptionError: a half-life, number of interests or diversity that cannot be.
+            QueryError, FilterError: as `search`.
+        """
+        if (history is None) == (user is None):
+            raise HistoryError(
+                "recommendation",
+                expected="a history or a user",
+                got="neither" if user is None else "both",
+                remedy="Pass history=[...], or user='...'; an empty history is one.",
+            )
+        wish = Wish(
+            where, exclude_seen, weights, half_life, interests, diversity, recall, explain, head
+        ).check()
+        view = self._held()
+        try:
+            recommender = Recommender(view)
+            given = recommender.history(user) if user is not None else history
+            assert given is not None
+            return self._recommended(view, recommender, [given], k, wish)[0]
+        finally:
+            view.let_go()
+
+    def recommend_many(
+        self,
+        histories: Sequence[Sequence[Any]],
+        k: int | None = None,
+        *,
+        where: str | None = None,
+        exclude_seen: bool = True,
+        weights: Mapping[str, float] | None = None,
+        half_life: float = HALF_LIFE,
+        interests: int = 1,
+        diversity: float = 0.0,
+        recall: float | None = None,
+        explain: bool = True,
+        head: bool = True,
+    ) -> list[list[Hit]]:
+        """The k items that go best with each of many histories, searched together.
+
+        Arguments and errors are those of `recommend`.
+        """
+        wish = Wish(
+            where, exclude_seen, weights, half_life, interests, diversity, recall, explain, head
+        ).check()
+        view = self._held()
+        try:
+            return self._recommended(view, Recommender(view), histories, k, wish)
+        finally:
+            view.let_go()
+
+    def _recommended(
+        self,
+        view: View,
+        recommender: Recommender,
+        histories: Sequence[Sequence[Any]],
+        k: int | None,
+        wish: Wish,
+    ) -> list[list[Hit]]:
+        k = _checked_k(k, len(view.live))
+        if wish.recall is not None:
+            _checked_recall(wish.recall)
+        if not k:
+            return [[] for _ in histories]
+        return recommender.recommend(histories, k, wish)
 
     def fused(self, queries: Sequence[Query]) -> FusedQueries:
         """The vectors that queries are searched with: what an index is tuned with.

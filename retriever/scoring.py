@@ -118,6 +118,10 @@ class Scorer:
                 columns.append([_NOT_ASKED[state] for state in here])
         return columns
 
+    def not_asked(self, states: States) -> list[list[SpaceMatch]]:
+        """For each row of states (h, S), what there is to say of spaces that were not asked."""
+        return [[_NOT_ASKED[state] for state in row] for row in states.tolist()]
+
     def _renormalised(self, account: Account, query: Composed) -> Account:
         """Weights divided by what those of the spaces that are there add up to, sizes alone."""
         there = {name: account.states[:, self._columns[name]] == PRESENT for name in account.told}

@@ -118,6 +118,9 @@ class ConcatFusion(Fusion):
         are unit vectors times their strength."""
         strengths: Floats = (states == PRESENT).astype(np.float32)
         imputed = states == IMPUTED
+        if self.transforms[space].predicts_items:
+            strengths[imputed] = 1
+            return strengths
         lengths = np.linalg.norm(block[imputed], axis=1)
         strengths[imputed] = lengths / np.float32(self.weights[space] ** 0.5)
         return strengths

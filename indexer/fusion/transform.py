@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from encoders import SpaceSpec
 
+from ..modalities import BEHAVIOUR, LIKED
+
 Floats = NDArray[np.float32]
 
 WIDE = 512
@@ -80,9 +82,13 @@ class SpaceTransform:
         return unit_rows(blocks) if self.centred else blocks
 
     def query_block(self, x: Floats, modality: str) -> Floats:
-        """A unit encoder vector (d_in,) of a query to its block (d,), of unit length."""
+        """A unit encoder vector (d_in,) of a query to its block (d,), of unit length; that of a
+        liked item's behaviour is the shorter the less its being liked tells."""
         if self.centred:
             x = x - self.means[modality]
+        elif modality == LIKED:
+            # What made it of unit length is a dimension that no item has.
+            return np.append(x[:-1], np.float32(0))
         # A ready-made vector that is compared as it is, is a unit block already.
         return unit(self._reduced(x)) if self.centred or self.components is not None else x
 
@@ -91,6 +97,19 @@ class SpaceTransform:
         blocks = self._reduced(x - self.means[modality] if self.centred else x)
         blocks[~x.any(axis=1)] = 0
         return unit_rows(blocks)
+
+    @property
+    def predicts_items(self) -> bool:
+        """Whether heads into the space estimate an item's own vector and not its direction: item
+        vectors are the longer the more an item is liked, and rank by that."""
+        return self.item == BEHAVIOUR and not self.centred
+
+    def imputed(self, x: Floats, modality: str, strength: float) -> Floats:
+        """Blocks (n, d) for items that lack their own, of unit rows (n, d_in) that came another
+        way."""
+        if self.predicts_items:
+            return self.item_blocks(x)
+        return np.float32(strength) * self.query_blocks(x, modality)
 
     def item_as_query(self, block: Floats) -> Floats:
         """The block (d,) of an item, as stored, to the block of a query for items like it."""

@@ -40,12 +40,21 @@ _MOST_ITEMS = 10_000
 
 @dataclass(frozen=True)
 class WeightReport:
-    """NDCG@10 of the queries for each of `HOLES`, before and after, and of the best space alone."""
+    """NDCG@10 of the queries for each share of holes, before and after, and of the best space
+    alone."""
 
     queries: int
     before: tuple[float, ...]
     after: tuple[float, ...]
     best_alone: tuple[str, float]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """Weights per space, the largest 1, and the NDCG@10 that they gave for each share of holes."""
+
+    weights: dict[str, float]
+    quality: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,7 @@ class Proposed:
     strengths: dict[str, float]
     trusts: dict[str, float]
     report: WeightReport
+    tried: tuple[Tried, ...]
 
 
 def propose_weights(
@@ -64,6 +74,8 @@ def propose_weights(
     *,
     by_heads: Collection[str],
     impute: bool,
+    shares: tuple[float, ...] = HOLES,
+    alike: float = _ALIKE,
     seed: int = 0,
     progress: Progress,
 ) -> Proposed:
@@ -73,6 +85,8 @@ def propose_weights(
         data: the catalog and its queries, each query's block weighted as now.
         by_heads: the spaces that the queries come to through heads.
         impute: whether `data.imputed` fills holes; its rows' lengths are the strengths as now.
+        shares: of items that lack a space, for which ranking is measured, the first of them 0.
+        alike: a smaller weight is taken before a larger one that ranks better by so little.
         seed: decides which queries and items are asked, where there are many.
         progress: told of each round.
 
@@ -86,7 +100,7 @@ def propose_weights(
             got="none",
             remedy="Map a column of text, or pass --judgements.",
         )
-    search = _Search(data, impute, seed)
+    search = _Search(data, impute, shares, seed)
     before = search.quality(search.now, search.strengths_now)
     weights, strengths = dict(search.now), dict(search.strengths_now)
     alone = {name: search.alone(name) for name in weights}
@@ -98,7 +112,7 @@ def propose_weights(
             if name != best:  # only proportions matter
                 grid = _GRID_OF_HEADS if name in by_heads else _GRID
                 tries = [{**weights, best: 1.0, name: w} for w in grid]
-                weights = search.better(tries, [strengths] * len(tries), alone[best], _ALIKE)[0]
+                weights = search.better(tries, [strengths] * len(tries), alone[best], alike)[0]
             progress.advance(1)
         for name in tunable:
             trials = [{**strengths, name: s} for s in _STRENGTHS]
@@ -111,13 +125,16 @@ def propose_weights(
     )
     weights = {name: weight / largest for name, weight in weights.items()}
     heard = {n: max(w, _GRID[0]) if n in by_heads else w for n, w in weights.items()}
-    return Proposed(heard, strengths, {n: weights[n] / heard[n] for n in heard}, report)
+    trusts = {name: weights[name] / heard[name] for name in heard}
+    return Proposed(heard, strengths, trusts, report, search.tried())
 
 
 class _Search:
     """Scores of each space, worked out once; what weights and strengths make of them."""
 
-    def __init__(self, data: TrainingData, impute: bool, seed: int) -> None:
+    def __init__(
+        self, data: TrainingData, impute: bool, shares: tuple[float, ...], seed: int
+    ) -> None:
         rng = np.random.default_rng(seed)
         asked = np.unique(data.pairs[:, 0])
         asked = np.sort(rng.permutation(asked)[:_MOST_QUERIES])
@@ -141,7 +158,8 @@ class _Search:
             self.strengths_now[name] = length
             self._filled[name] = queries @ filling.T / np.float32(length or 1.0)
         present = data.present[items]
-        self._masks: list[Bools] = [holes(present, share, seed) for share in HOLES]
+        self._masks: list[Bools] = [holes(present, share, seed) for share in shares]
+        self._tried: dict[tuple[float, ...], Tried] = {}
 
     def can_impute(self, name: str) -> bool:
         return self.strengths_now[name] > 0
@@ -153,14 +171,24 @@ class _Search:
     def quality(
         self, weights: Mapping[str, float], strengths: Mapping[str, float]
     ) -> tuple[float, ...]:
-        """NDCG@10 for each of `HOLES`."""
+        """NDCG@10 for each share of holes."""
         return tuple(float(each.mean()) for each in self._each(weights, strengths))
 
     def _each(self, weights: Mapping[str, float], strengths: Mapping[str, float]) -> list[Doubles]:
-        """NDCG@10 of each query, for each of `HOLES`."""
-        return [
+        """NDCG@10 of each query, for each share of holes."""
+        each = [
             ndcg_each(self._scores(weights, strengths, mask), self.relevant) for mask in self._masks
         ]
+        largest = max(weights.values())
+        shown = {name: weight / largest for name, weight in weights.items()}
+        self._tried[tuple(shown.values())] = Tried(shown, tuple(float(one.mean()) for one in each))
+        return each
+
+    def tried(self) -> tuple[Tried, ...]:
+        """All weights that were measured, the best first."""
+        return tuple(
+            sorted(self._tried.values(), key=lambda one: float(np.mean(one.quality)), reverse=True)
+        )
 
     def _scores(
         self, weights: Mapping[str, float], strengths: Mapping[str, float], mask: Bools

@@ -10,10 +10,13 @@ import retriever
 
 def test_top_level_names() -> None:
     assert catalens.__all__ == [
+        "BehaviourSummary",
         "BuildSummary",
         "CatalensError",
         "CommitSummary",
         "CompactSummary",
+        "HeadMatch",
+        "HeadOptions",
         "Hit",
         "Limits",
         "Progress",
@@ -22,13 +25,20 @@ def test_top_level_names() -> None:
         "SpaceMatch",
         "Writer",
         "build_index",
+        "evaluate_index",
         "export_index",
         "import_index",
+        "join_clicks",
         "learn_alignment",
+        "learn_behaviour",
         "learn_fusion",
+        "learn_head",
+        "learn_head_from_interactions",
+        "read_topics",
         "rebuild_index",
         "register_modality",
         "repair_index",
+        "sweep_index",
         "tune_index",
     ]
 
@@ -44,6 +54,7 @@ def test_every_error_hangs_from_one_root_and_has_an_exit_code() -> None:
     import encoders.errors
     import indexer.catalog_errors
     import indexer.errors
+    import indexer.interaction_errors
     import retriever.errors
     import retriever.filter_errors
 
@@ -51,6 +62,7 @@ def test_every_error_hangs_from_one_root_and_has_an_exit_code() -> None:
         encoders.errors,
         indexer.errors,
         indexer.catalog_errors,
+        indexer.interaction_errors,
         retriever.errors,
         retriever.filter_errors,
     )
