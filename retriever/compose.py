@@ -116,7 +116,7 @@ class Composer:
             elif part.kind == "vector":
                 vectors = [self._vector(*part.value)]
             else:
-                vectors = [(s, m, encoded[s, m, data]) for s, m, data in wanted]
+                vectors = [(one[0], one[1], encoded[one]) for one in wanted if one in encoded]
             for space, modality, trust, block in self._blocks(vectors):
                 weight = part.weight * self._weight(query, space, modality) * trust
                 if weight:
