@@ -218,7 +218,7 @@ class _Filler:
                 for given in item.inputs
             )
             mask |= filled << space.bit
-        if not mask:
+        if not any(space.spec.item in hashes for space in self._recipe.spaces):
             raise self._refusal("an input that fills a space", f"those of {list(hashes)}")
         self.inputs += len(item.inputs)
         return Inputs(hashes, sources, mask)
