@@ -34,8 +34,10 @@ _STYLE: Any = {
 
 
 def draw(result: Result, folder: Path) -> list[Path]:
-    """Draw a result's pictures into `folder`; return their paths."""
-    drawn = []
+    """Draw a result's pictures into `folder`, where it has any; return their paths."""
+    drawn: list[Path] = []
+    if result.benchmark not in _DRAWERS:
+        return drawn
     with plt.rc_context(_STYLE):
         for name, figure in _DRAWERS[result.benchmark](result.figures).items():
             path = folder / f"{name}.png"

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-from . import kinds_text
+from . import kinds_audio, kinds_image, kinds_text
 from .harness import Options, Result, Target, command, cores
 
 Part = Callable[[int | None], tuple[dict[str, Any], list[Target]]]
@@ -26,7 +26,11 @@ class _Measured(NamedTuple):
     targets: list[Target]
 
 
-PARTS: dict[str, Part] = {"text": kinds_text.measure}
+PARTS: dict[str, Part] = {
+    "text": kinds_text.measure,
+    "image": kinds_image.measure,
+    "audio": kinds_audio.measure,
+}
 """Each measures kinds of one modality, on so many items or all, and returns figures and targets."""
 
 

@@ -9,6 +9,7 @@ from .base import Encoder
 from .batching import encode_all
 from .device import resolve_device, usable_cores
 from .errors import (
+    AbsentTrackError,
     CatalensError,
     DeviceError,
     EmptyMediaError,
@@ -23,6 +24,8 @@ from .errors import (
     MediaTooLongError,
     MissingMediaError,
     ModelLoadError,
+    NoFramesError,
+    NoSoundError,
     NotFittedError,
     OutOfMemoryError,
     UndecodableMediaError,
@@ -44,11 +47,14 @@ from .registry import (
     known_kinds,
     load_encoder,
     register,
+    unwrapped,
+    wrapped_by,
 )
 from .spec import EncoderSpec, Preset, SpaceSpec
 from .vectors import Vectors
 
 __all__ = [
+    "AbsentTrackError",
     "CatalensError",
     "DeviceError",
     "EmptyMediaError",
@@ -71,6 +77,8 @@ __all__ = [
     "MediaTooLongError",
     "MissingMediaError",
     "ModelLoadError",
+    "NoFramesError",
+    "NoSoundError",
     "NotFittedError",
     "OutOfMemoryError",
     "Preset",
@@ -94,5 +102,7 @@ __all__ = [
     "read_bytes",
     "register",
     "resolve_device",
+    "unwrapped",
     "usable_cores",
+    "wrapped_by",
 ]

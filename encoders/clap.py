@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,15 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from .audio import Samples, audio_blocks
+from .audio import audio_blocks
 from .base import Encoder
 from .device import inference, resolve_device
 from .errors import ModelLoadError
 from .fingerprint import fingerprint, state_sha256
 from .limits import Limits
 from .text import MAX_CHARACTERS, decode_text
-
-_WINDOWS = 4
+from .windows import WINDOWS, spread, windows_of
 
 
 class ClapOptions(BaseModel):
@@ -83,7 +82,7 @@ class ClapEncoder(Encoder):
             kind=self.kind,
             revision=self.revision,
             modality=modality,
-            options={"weights": self._weights, "preparation": preparation, "windows": _WINDOWS},
+            options={"weights": self._weights, "preparation": preparation, "windows": WINDOWS},
             files=(),
         )
 
@@ -101,7 +100,7 @@ class ClapEncoder(Encoder):
             return list(ids["input_ids"])
         extractor = self._extractor
         blocks = audio_blocks(content, self.limits, extractor.sampling_rate)
-        windows = _spread(windows_of(blocks, int(extractor.nb_max_samples)), _WINDOWS)
+        windows = spread(windows_of(blocks, int(extractor.nb_max_samples)))
         features = extractor(windows, sampling_rate=extractor.sampling_rate, return_tensors="np")
         return np.asarray(features["input_features"], dtype=np.float32)
 
@@ -153,34 +152,3 @@ class ClapEncoder(Encoder):
 def _pooled(output: Any) -> Any:
     """Return the projected vectors: transformers 5 wraps what transformers 4 returned."""
     return getattr(output, "pooler_output", output)
-
-
-def windows_of(blocks: Iterable[Samples], size: int) -> list[Samples]:
-    """Return up to 8 windows of `size` samples at even distances over a stream of any length.
-
-    One pass in bounded memory: when there are 8, every second is let go, and from then on only
-    every second, fourth, ... window is kept. What remains at the end makes a window only where
-    the clip is shorter than one.
-    """
-    kept: list[Samples] = []
-    held = np.zeros(0, dtype=np.float32)
-    stride, number = 1, 0
-    for block in blocks:
-        held = np.concatenate([held, block])
-        while len(held) >= size:
-            if number % stride == 0:
-                if len(kept) == 2 * _WINDOWS:
-                    kept = kept[::2]
-                    stride *= 2
-                if number % stride == 0:
-                    kept.append(held[:size].copy())
-            held = held[size:]
-            number += 1
-    return kept or [held]
-
-
-def _spread(windows: list[Samples], count: int) -> list[Samples]:
-    """Return at most `count` of the windows, evenly spread, the first among them."""
-    if len(windows) <= count:
-        return windows
-    return [windows[i * len(windows) // count] for i in range(count)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,6 +14,7 @@ from .device import inference, resolve_device
 from .errors import ModelLoadError
 from .fingerprint import fingerprint, state_sha256
 from .image import decode_image
+from .imports import torch_jit_accepted
 from .limits import Limits
 from .text import MAX_CHARACTERS, decode_text
 
@@ -115,10 +115,7 @@ class OpenClipEncoder(Encoder):
 
 
 def _load(name: str, pretrained: str | None) -> tuple[Any, Any, Any]:
-    with warnings.catch_warnings():
-        # timm, imported by open_clip, still declares torch.jit scripts, which torch deprecates.
-        warnings.filterwarnings("ignore", message=r".*torch\.jit", category=FutureWarning)
-        warnings.filterwarnings("ignore", message=r".*torch\.jit", category=DeprecationWarning)
+    with torch_jit_accepted():  # by timm, which open_clip imports
         import open_clip
 
         model, _, transform = open_clip.create_model_and_transforms(

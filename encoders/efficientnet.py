@@ -7,7 +7,6 @@ torch is not imported; elsewhere it runs by torch.
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,7 +21,8 @@ from .device import inference, resolve_device, usable_cores
 from .errors import ModelLoadError
 from .exports import export_onnx, exported_or_none, kept_export
 from .fingerprint import file_sha256, fingerprint
-from .image import decode_image
+from .image import decode_square
+from .imports import torch_jit_accepted
 from .limits import Limits
 from .memory import device_memory
 
@@ -88,25 +88,13 @@ class EfficientNetLiteEncoder(Encoder):
         )
 
     def prepare(self, modality: str, content: bytes) -> Picture:
-        """Return the picture as uint8 with shape (224, 224, 3).
-
-        It is made square by white at the sides and not by a crop: catalog pictures stand on
-        white, so the padding looks like more of the same, while a crop cuts off the ends of what
-        is long or tall.
+        """Return the picture as uint8 with shape (224, 224, 3), made square by white.
 
         Raises:
             MediaError: as `image.decode_image`.
         """
         self.check_modality(modality)
-        from PIL import Image
-
-        picture = decode_image(content, self.limits, target=SIDE)
-        scale = SIDE / max(picture.size)
-        width, height = (max(1, round(side * scale)) for side in picture.size)
-        square = Image.new("RGB", (SIDE, SIDE), (255, 255, 255))
-        resized = picture.resize((width, height), Image.Resampling.BICUBIC)
-        square.paste(resized, ((SIDE - width) // 2, (SIDE - height) // 2))
-        return np.asarray(square)
+        return decode_square(content, SIDE, self.limits)
 
     def _encode(self, modality: str, prepared: Sequence[Any]) -> Any:
         network = self._load()
@@ -257,10 +245,7 @@ def load_network(weights: Path) -> Any:
     try:
         import torch
 
-        with warnings.catch_warnings():
-            # The package declares a torch.jit script at import, which torch 2.14 calls deprecated.
-            warnings.filterwarnings("ignore", message=r".*torch\.jit", category=FutureWarning)
-            warnings.filterwarnings("ignore", message=r".*torch\.jit", category=DeprecationWarning)
+        with torch_jit_accepted():
             from efficientnet_lite_pytorch import EfficientNet
 
         network = EfficientNet.from_name("efficientnet-lite0")

@@ -20,6 +20,9 @@ CatalensError
     ├── MediaTooLargeError       more pixels or bytes than allowed (bombs)
     ├── MediaTooLongError        more seconds than allowed
     ├── EmptyMediaError          0 samples, blank text
+    ├── AbsentTrackError         a video without what a space takes of it, good for others
+    │   ├── NoFramesError
+    │   └── NoSoundError
     ├── MissingMediaError        no such file
     ├── UnsafePathError          the path leaves the allowed root
     └── InvalidVectorError       wrong dimension, NaN or infinite, or all zero
@@ -127,6 +130,18 @@ class MediaTooLongError(MediaError):
 
 class EmptyMediaError(MediaError):
     """There is nothing in it: blank text, a clip of 0 samples."""
+
+
+class AbsentTrackError(MediaError):
+    """A video lacks what one encoder takes of it. It costs the item that space and no more."""
+
+
+class NoFramesError(AbsentTrackError):
+    """A video without a picture."""
+
+
+class NoSoundError(AbsentTrackError):
+    """A video without a sound."""
 
 
 class MissingMediaError(MediaError):

@@ -19,6 +19,8 @@ from .files import check_size
 from .limits import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL.Image import Image
 
 _FORMATS: tuple[tuple[str, int, tuple[bytes, ...], str], ...] = (
@@ -89,6 +91,30 @@ def decode_image(
             )
         with _big_picture if pixels > _BIG_PIXELS else nullcontext(), _translated(name):
             return _decode(picture, target)
+
+
+def decode_square(content: bytes, side: int, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
+    """Decode a picture and make it square by white at the sides.
+
+    And not by a crop: catalog pictures stand on white, so the padding looks like more of the same,
+    while a crop cuts off the ends of what is long or tall.
+
+    Returns:
+        uint8 array with shape (side, side, 3).
+
+    Raises:
+        MediaError: as `decode_image`.
+    """
+    import numpy as np
+    from PIL import Image
+
+    picture = decode_image(content, limits, target=side)
+    scale = side / max(picture.size)
+    width, height = (max(1, round(length * scale)) for length in picture.size)
+    square = Image.new("RGB", (side, side), _WHITE)
+    resized = picture.resize((width, height), Image.Resampling.BICUBIC)
+    square.paste(resized, ((side - width) // 2, (side - height) // 2))
+    return np.asarray(square)
 
 
 def _format(content: bytes) -> tuple[str, Any]:

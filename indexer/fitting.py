@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,12 +21,15 @@ from encoders import (
     EncoderPool,
     EncoderSpec,
     FitTask,
+    Limits,
     SpaceSpec,
     State,
     check_encoder,
     fit_encoder,
     fitted_class,
     known_kinds,
+    unwrapped,
+    wrapped_by,
 )
 
 from .errors import CorruptIndexError
@@ -39,18 +42,28 @@ from .store import Store
 
 
 class Wanted(NamedTuple):
-    """An encoder to fit, and the modality to fit it on."""
+    """An encoder to fit, or one that wraps such an encoder, and the modality it is for."""
 
     spec: EncoderSpec
     modality: str
 
     @property
+    def source(self) -> Wanted:
+        """What learns: itself, or the encoder that it wraps."""
+        wrapped = wrapped_by(self.spec)
+        return self if wrapped is None else Wanted(*wrapped).source
+
+    @property
     def key(self) -> bytes:
         """What tells it from any other, 16 bytes: kind, revision, options and modality."""
-        fitted = fitted_class(self.spec)
-        assert fitted is not None
-        options = fitted.options_model.model_validate(self.spec.options).model_dump(mode="json")
-        told = [self.spec.kind, fitted.revision, options, self.modality]
+        if wrapped := wrapped_by(self.spec):
+            told: list[object] = [self.spec.model_dump(mode="json"), Wanted(*wrapped).key.hex()]
+        else:
+            fitted = fitted_class(self.spec)
+            assert fitted is not None
+            model = fitted.options_model.model_validate(self.spec.options)
+            options = model.model_dump(mode="json")
+            told = [self.spec.kind, fitted.revision, options, self.modality]
         text = orjson.dumps(told, option=orjson.OPT_SORT_KEYS)
         return hashlib.sha256(text).digest()[:16]
 
@@ -100,7 +113,7 @@ class Fits:
         """What these spaces need and the store has not; all they need, where it is to be fitted
         anew."""
         needed = [wanted for spec in specs for wanted in wanted_by(spec).values()]
-        unique = {wanted.key: wanted for wanted in needed}
+        unique = {one.key: one for wanted in needed for one in (wanted.source, wanted)}
         return [w for w in unique.values() if refit or self.state(w) is None]
 
     def state(self, wanted: Wanted) -> State | None:
@@ -113,8 +126,11 @@ class Fits:
             return None
 
     def fit(self, missing: Sequence[Wanted], entries: Iterable[Item | Reject]) -> None:
-        """Fit encoders on a sample of a catalog and keep what they learn. One whose modality no
-        item has is passed over.
+        """Fit encoders on a sample of a catalog and keep what they learn.
+
+        One that is wrapped learns from the inputs of its own modality, and where there are none,
+        from the pieces of those that it is wrapped for. Where there are none either, it is passed
+        over.
 
         Raises:
             EncoderError: nothing can be learned, or a kind or its options are not to be had.
@@ -127,20 +143,37 @@ class Fits:
                     sampler.take(entry)
             self._progress.advance(1)
         self._progress.finish()
-        for wanted, sampler in zip(missing, samplers, strict=True):
-            sample = sampler.sample(self._pool.limits)
-            if len(sample):
-                self._fit(wanted, sample)
+        samples = {
+            wanted.key: sampler.sample(self._pool.limits)
+            for wanted, sampler in zip(missing, samplers, strict=True)
+        }
+        for wanted in missing:
+            if wanted.source == wanted:
+                self._fit(wanted, [one for one in missing if one.source == wanted], samples)
+        for wanted in missing:
+            state = self.state(wanted.source)
+            if state is not None:
+                self._keep(wanted, state)
 
-    def _fit(self, wanted: Wanted, sample: Sequence[bytes]) -> None:
+    def _fit(
+        self, wanted: Wanted, through: Sequence[Wanted], samples: Mapping[bytes, Sequence[bytes]]
+    ) -> None:
+        sample: Sequence[bytes] = ()
+        for one in sorted(through, key=lambda one: one != wanted):
+            if not len(sample):
+                sample = _pieces(one, samples[one.key], self._pool.limits)
+        if not len(sample):
+            return
         folder = self._folder / wanted.key.hex()
         folder.mkdir(parents=True, exist_ok=True)
         task = FitTask(folder, self._progress, self._pool.device, self._pool.limits)
-        state = fit_encoder(wanted.spec, wanted.modality, sample, task)
+        self._keep(wanted, fit_encoder(wanted.spec, wanted.modality, sample, task))
+        shutil.rmtree(self._folder)
+
+    def _keep(self, wanted: Wanted, state: State) -> None:
         encoder = self._pool.get(wanted.spec, state)
         fingerprint = encoder.fingerprint(wanted.modality)
         self._store.save_fit(wanted.key, fingerprint, state.dump())
-        shutil.rmtree(self._folder)
 
     def fillable(self, specs: Sequence[SpaceSpec]) -> tuple[list[SpaceSpec], list[str]]:
         """The spaces all of whose encoders are there, and why others are left out."""
@@ -167,6 +200,15 @@ class Fits:
         """Drop states that neither these fingerprints nor a fit name, and old checkpoints."""
         self._store.sweep_states(named)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _pieces(wanted: Wanted, sample: Sequence[bytes], limits: Limits) -> Sequence[bytes]:
+    """Inputs as the encoder that learns is given them."""
+    wrapped = wrapped_by(wanted.spec)
+    if wrapped is None or not len(sample):
+        return sample
+    pieces = unwrapped(wanted.spec, sample, limits)[: _sample_size(wanted)]
+    return _pieces(Wanted(*wrapped), pieces, limits)
 
 
 def _sample_size(wanted: Wanted) -> int:

@@ -215,21 +215,27 @@ class _Filler:
             sources.setdefault(given.modality, []).append(given.source)
         mask = 0
         for space in self._recipe.spaces:
-            mask |= bool(hashes.get(space.spec.item)) << space.bit
-        if not mask:
+            filled = any(
+                given.modality == space.spec.item and given.embeddings.get(space.name) is not None
+                for given in item.inputs
+            )
+            mask |= filled << space.bit
+        if not any(space.spec.item in hashes for space in self._recipe.spaces):
             raise self._refusal("an input that fills a space", f"those of {list(hashes)}")
         self.inputs += len(item.inputs)
         return Inputs(hashes, sources, mask)
 
     def _take_embeddings(self, item: StoredItem, found: dict[bytes, Floats]) -> None:
         for given in item.inputs:
+            filled = [s.name for s in self._recipe.spaces if s.spec.item == given.modality]
+            # Of several, one is enough: a silent video has no sound.
+            if filled and all(given.embeddings.get(name) is None for name in filled):
+                raise self._refusal(
+                    f"an embedding in space {filled[0]!r} of each {given.modality}", "none"
+                )
             for space in self._recipe.spaces:
                 vector = given.embeddings.get(space.name)
                 if vector is None:
-                    if space.spec.item == given.modality:
-                        raise self._refusal(
-                            f"an embedding in space {space.name!r} of each {given.modality}", "none"
-                        )
                     continue
                 self._check_vector(vector, space.name, given)
                 key = embedding_key(space.fingerprints[given.modality], given.sha256)

@@ -139,7 +139,8 @@ class Composer:
             elif part.kind == "vector":
                 blocks = self._blocks([self._vector(*part.value)])
             else:
-                blocks = self._blocks([(s, m, encoded[s, m, data]) for s, m, data in wanted])
+                vectors = [(one[0], one[1], encoded[one]) for one in wanted if one in encoded]
+                blocks = self._blocks(vectors)
             for space, modality, trust, block in blocks:
                 weight = part.weight * self._weight(query, space, modality) * trust
                 if weight:

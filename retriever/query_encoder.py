@@ -7,7 +7,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from encoders import Encoder, EncoderPool, Limits, Vectors, encode_all, read_bytes
+from encoders import (
+    AbsentTrackError,
+    Encoder,
+    EncoderPool,
+    Limits,
+    Vectors,
+    encode_all,
+    read_bytes,
+)
 from indexer import Snapshot, SpaceEntry, kind_of_input
 from indexer.spaces import checked_encoder
 
@@ -43,23 +51,34 @@ class QueryEncoder:
             snapshot: an open one of the index; it has what encoders learned from the catalog.
 
         Returns:
-            for each, the encoder's unit vector, float32 with shape (d_in,).
+            for each, the encoder's unit vector, float32 with shape (d_in,); none for a space of
+            which the input has nothing, as a silent video of the space of its sound.
 
         Raises:
-            MediaError: an input is bad.
+            MediaError: an input is bad, or has nothing for any space.
             FingerprintMismatchError: the encoder here is not the index's.
         """
         groups: dict[tuple[str, str], list[bytes]] = {}
         for space, modality, content in dict.fromkeys(wanted):
             groups.setdefault((space, modality), []).append(content)
         found = {}
+        absent: dict[tuple[str, bytes], AbsentTrackError] = {}
         for (space, modality), contents in groups.items():
             encoder = self._encoder(space, modality, snapshot)
             kind = kind_of_input(modality)
-            prepared = [encoder.prepare(kind, content) for content in contents]
-            vectors: Vectors = encode_all(encoder, kind, prepared)
-            for content, vector in zip(contents, vectors, strict=True):
+            prepared = {}
+            for content in contents:
+                try:
+                    prepared[content] = encoder.prepare(kind, content)
+                except AbsentTrackError as error:
+                    absent[modality, content] = error
+            vectors: Vectors = encode_all(encoder, kind, list(prepared.values()))
+            for content, vector in zip(prepared, vectors, strict=True):
                 found[space, modality, content] = vector
+        reached = {(modality, content) for _, modality, content in found}
+        for one, nothing in absent.items():
+            if one not in reached:
+                raise nothing
         return found
 
     def _encoder(self, space: str, modality: str, snapshot: Snapshot) -> Encoder:

@@ -13,6 +13,7 @@ import catalens as cl
 from benchmarks.synthetic import make_catalog
 from encoders import EncoderPool, load_preset
 from tests.checkpoints import tiny_clap, tiny_open_clip
+from tests.videos import make_video
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,8 @@ def preset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     clip = tiny_open_clip(tmp_path_factory.mktemp("clip"))
     clap = tiny_clap(tmp_path_factory.mktemp("clap"))
     for space in shipped["spaces"]:
-        for encoder in space["encoders"].values():
+        for given in space["encoders"].values():
+            encoder = given.get("encoder", given)  # that of a video's frames or sound
             if encoder["kind"] == "open-clip":
                 encoder.pop("pretrained")
                 encoder["model"] = f"local-dir:{clip}"
@@ -97,3 +99,17 @@ def test_picture_finds_itself_through_the_shared_space(shop: cl.Retriever) -> No
             assert hit.score == pytest.approx(1.0, abs=2e-3), record.id
             return
     raise AssertionError("the catalog has no picture")
+
+
+def test_text_finds_what_videos_show(preset: Path, tmp_path: Path) -> None:
+    colours = {"red": (220, 20, 20), "blue": (20, 20, 220)}
+    for name, colour in colours.items():
+        (tmp_path / f"{name}.mp4").write_bytes(make_video(colour=colour))
+    rows = [{"id": name, "video": f"{name}.mp4"} for name in colours]
+    cl.build_index(rows, tmp_path / "i", preset=preset, media_root=tmp_path, device="cpu")
+    with cl.Retriever.open(tmp_path / "i", device="cpu") as shop:
+        (first, *_) = shop.search(cl.Query(text="a red square"))
+        assert set(first.spaces) == {"frames", "soundtrack"}
+        assert all(match.similarity is not None for match in first.spaces.values())
+        (found, *_) = shop.search(cl.Query(video=tmp_path / "blue.mp4"))
+        assert found.id == "blue"

@@ -12,13 +12,14 @@ of one text share it evenly, rows of other texts get next to nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from encoders.training import Steps, shared_cross_entropy, threads_for
 
 from ..progress import Progress
 
@@ -88,14 +89,9 @@ def train(
         tensor.requires_grad_()
 
     batch = min(_BATCH, max(2, n // _STEPS_PER_EPOCH))
-    decayed: dict[str, Any] = {"params": weights, "weight_decay": _DECAY}
-    free: dict[str, Any] = {"params": [scale], "weight_decay": 0.0}
-    optimizer = torch.optim.AdamW([decayed, free], lr=_RATE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, _RATE, total_steps=EPOCHS * (n // batch)
-    )
+    step_down = Steps(weights, [scale], rate=_RATE, decay=_DECAY, total=EPOCHS * (n // batch))
     drop = _dropout(draw)
-    with _threads_for(batch):
+    with threads_for(small=batch < _BATCH):
         for _ in range(EPOCHS):
             order = torch.randperm(n, generator=draw)
             for step in range(n // batch):
@@ -104,27 +100,13 @@ def train(
                 z = drop(x)
                 y = z @ linear + drop(relu(z @ up + up_bias)) @ down + bias
                 cosines = normalize(y, dim=1) @ t.T
-                loss = _loss(cosines * scale.exp().clamp(max=_LARGEST_SCALE), _shares(x))
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                schedule.step()
+                logits, shares = cosines * scale.exp().clamp(max=_LARGEST_SCALE), _shares(x)
+                # From sources to targets, and from targets to sources.
+                step_down(
+                    shared_cross_entropy(logits, shares) + shared_cross_entropy(logits.T, shares)
+                )
             progress.advance(1)
     return Weights(*(tensor.detach().numpy() for tensor in weights))
-
-
-@contextmanager
-def _threads_for(batch: int) -> Iterator[None]:
-    """One thread for small batches: more of them spend their time waiting for each other, and ten
-    times as much of it where something else is at work on the machine."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(threads if batch == _BATCH else 1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _dropout(draw: Generator) -> Callable[[Tensor], Tensor]:
@@ -142,10 +124,3 @@ def _shares(x: Tensor) -> Tensor:
     """How each row's target spreads over the batch (b, b); rows sum to one."""
     alike = ((x @ x.T - 1) / _LIKENESS).exp()
     return alike / alike.sum(dim=1, keepdim=True)
-
-
-def _loss(logits: Tensor, shares: Tensor) -> Tensor:
-    """Cross-entropy from sources (rows) to targets and from targets to sources."""
-    there = (shares * logits.log_softmax(dim=1)).sum(dim=1).mean()
-    back = (shares * logits.T.log_softmax(dim=1)).sum(dim=1).mean()
-    return -(there + back)

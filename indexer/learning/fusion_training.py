@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, Generic
 
 import numpy as np
 
+from encoders.training import Steps, shared_cross_entropy
+
 from ..fusion import AttentionFusion, ConcatFusion, Fusion, NeuralFusion, SpaceTransform
 from ..progress import Progress
 from .errors import NoPairsError
@@ -130,10 +132,10 @@ def _trained(
     choice = _Choice[Made](judge, concat[0] - may_lose if concat else 0.0)
     choice.offer(0, model.fusion())
     progress.start("train the fusion", _EPOCHS)
-    step = _Steps(model, _EPOCHS * batches.steps, draw)
+    learn = _Learner(model, _EPOCHS * batches.steps, draw)
     for epoch in range(1, _EPOCHS + 1):
         for batch in batches.epoch():
-            step(batch)
+            learn(batch)
         if epoch % _EPOCHS_BETWEEN_CHECKS == 0 or epoch == _EPOCHS:
             choice.offer(epoch, model.fusion())
         progress.advance(1)
@@ -150,19 +152,16 @@ def _trained(
     )
 
 
-class _Steps:
-    """AdamW on a schedule, one step for each batch."""
+class _Learner:
+    """Takes a step down the loss of each batch."""
 
     def __init__(self, model: Model[Any], total: int, draw: Generator) -> None:
         import torch
 
         self._model, self._draw = model, draw
         self._scale = torch.tensor(math.log(1 / _TEMPERATURE), requires_grad=True)
-        decayed: dict[str, Any] = {"params": model.parameters, "weight_decay": _DECAY}
-        free: dict[str, Any] = {"params": [self._scale], "weight_decay": 0.0}
-        self._optimizer = torch.optim.AdamW([decayed, free], lr=_RATE, fused=True)
-        self._schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self._optimizer, _RATE, total_steps=total
+        self._steps = Steps(
+            model.parameters, [self._scale], rate=_RATE, decay=_DECAY, total=total, fused=True
         )
 
     def __call__(self, batch: Batch) -> None:
@@ -172,11 +171,7 @@ class _Steps:
         queries = normalize(self._model.queries(batch.queries, self._draw), dim=1)
         cosines = queries @ self._model.items(batch.items, self._draw).T
         logits: Tensor = cosines * self._scale.exp().clamp(max=_LARGEST_SCALE)
-        loss = -(batch.shares * logits.log_softmax(dim=1)).sum(dim=1).mean()
-        self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._optimizer.step()
-        self._schedule.step()
+        self._steps(shared_cross_entropy(logits, batch.shares))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from encoders import Encoder, EncoderSpec, ModelLoadError, encode_all, load_encoder
-from encoders.clap import windows_of
+from encoders.windows import windows_of
 from tests.checkpoints import tiny_clap
 
 Save = Callable[..., bytes]

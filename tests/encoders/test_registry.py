@@ -101,7 +101,13 @@ def test_local_preset_needs_pip_packages_only() -> None:
         space.name: pool.get(space.encoders[space.item]).dimension
         for space in load_preset("local").spaces
     }
-    assert dimensions == {"minilm": 384, "efficientnet": 1280, "log-mel": 192}
+    assert dimensions == {
+        "minilm": 384,
+        "efficientnet": 1280,
+        "log-mel": 192,
+        "frames": 1280,
+        "soundtrack": 192,
+    }
 
 
 def test_preset_from_file_and_dict(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import encoders
 
 SURFACE = [
+    "AbsentTrackError",
     "CatalensError",
     "DeviceError",
     "EmptyMediaError",
@@ -32,6 +33,8 @@ SURFACE = [
     "MediaTooLongError",
     "MissingMediaError",
     "ModelLoadError",
+    "NoFramesError",
+    "NoSoundError",
     "NotFittedError",
     "OutOfMemoryError",
     "Preset",
@@ -55,7 +58,9 @@ SURFACE = [
     "read_bytes",
     "register",
     "resolve_device",
+    "unwrapped",
     "usable_cores",
+    "wrapped_by",
 ]
 
 
