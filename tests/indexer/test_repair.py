@@ -356,7 +356,11 @@ def test_records_that_are_gone_are_named_and_nothing_is_derived_without_them(
     summary = repair_index(index)
     assert "1 items ('item-7')" in summary.lost[0] and not summary.restored
     assert content(index / FIRST) == before
-    with Writer.open(index, device="cpu"):  # nothing has hidden what is lost
+    # Nothing has hidden what is lost: the item is searched as long as it has a record.
+    if "records.1" in databases:
+        with pytest.raises(CorruptIndexError, match="expected 39 items.*got 40"):
+            hits_of_ids(index)
+    else:
         assert "item-7" in {one.id for one in hits_of_ids(index)}
 
 
