@@ -7,6 +7,7 @@ from records and embeddings. They are named by the same transaction that names t
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -36,28 +37,24 @@ class Derivation(NamedTuple):
         """
         view, sha256 = snapshot.view, snapshot.current.manifest_sha256
         manifest = Manifest.load(_kept(view, "manifest", sha256), sha256)
-        fusion, heads = (
-            _kept(view, name, manifest.files[name].sha256) for name in GenerationLayout.FITTED
+        return cls.of(
+            manifest,
+            {name: _kept(view, name, manifest.files[name].sha256) for name in manifest.fitted},
         )
-        found = cls.of(manifest, fusion, heads)
-        if manifest.ranking is None:
-            return found
-        description, weights = (
-            _kept(view, name, manifest.files[name].sha256)
-            for name in (GenerationLayout.RANKING, GenerationLayout.RANKING_WEIGHTS)
-        )
-        ranking = RankingFiles(manifest.ranking, description, weights)
-        return found._replace(recipe=replace(found.recipe, ranking=ranking))
 
     @classmethod
-    def of(cls, manifest: Manifest, fusion_file: bytes, heads_file: bytes) -> Derivation:
-        """That which these files tell, as they were written.
+    def of(cls, manifest: Manifest, files: Mapping[str, bytes]) -> Derivation:
+        """That which the files `Manifest.fitted` tell, as they were written.
 
         Raises:
             CorruptIndexError: they do not fit together.
         """
-        fusion = fusion_of(manifest, fusion_file)
-        recipe = Recipe.of(manifest, fusion, aligned_heads(heads_file, manifest.spaces))
+        layout = GenerationLayout
+        fusion = fusion_of(manifest, files[layout.FUSION])
+        recipe = Recipe.of(manifest, fusion, aligned_heads(files[layout.HEADS], manifest.spaces))
+        if manifest.ranking is not None:
+            told = files[layout.RANKING], files[layout.RANKING_WEIGHTS]
+            recipe = replace(recipe, ranking=RankingFiles(manifest.ranking, *told))
         return cls(manifest, recipe, fusion)
 
 

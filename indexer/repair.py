@@ -107,7 +107,7 @@ def _check_pages(layout: IndexLayout, progress: Progress) -> None:
 
 @dataclass
 class _Kept:
-    """The manifest and the files of `FITTED`, from the store or from the generation; which of
+    """The manifest and its `fitted` files, from the store or from the generation; which of
     them the store lacks."""
 
     manifest: Manifest
@@ -129,7 +129,7 @@ class _Kept:
             )
         found = cls(Manifest.load(told, sha256), told, {})
         found.not_in_store += [folder.MANIFEST] if stored is None else []
-        for name in folder.FITTED:
+        for name in found.manifest.fitted:
             wanted = found.manifest.files[name].sha256
             stored = kept_file(snapshot.view, wanted)
             data = stored or read_whole(folder.path(name), wanted) or _no_heads(wanted)
@@ -141,7 +141,7 @@ class _Kept:
     @property
     def lost(self) -> list[str]:
         """What of it is nowhere."""
-        return [name for name in GenerationLayout.FITTED if name not in self.fitted]
+        return [name for name in self.manifest.fitted if name not in self.fitted]
 
 
 def _no_heads(sha256: str) -> bytes | None:
@@ -223,9 +223,7 @@ class _Repair:
 
     def _derive(self, kept: _Kept, files: frozenset[str], *, fold: bool) -> None:
         try:
-            derivation = Derivation.of(
-                kept.manifest, *(kept.fitted[name] for name in GenerationLayout.FITTED)
-            )
+            derivation = Derivation.of(kept.manifest, kept.fitted)
             if fold or not self._restore(kept, derivation, files):
                 self._publish(replace(derivation.recipe, learned=derivation.fusion))
                 self.changed.append(
@@ -269,6 +267,8 @@ class _Repair:
             reaches: Reaches = {space.spec.name: {} for space in manifest.spaces}
         else:
             reaches = aligned_heads(heads, manifest.spaces)
+        if manifest.ranking is not None:
+            self.changed.append("the re-ranking heads are gone: run `catalens learn head`")
         self._publish(Recipe.of(manifest, None, reaches))
         self.changed.append(
             "means and components of the spaces were fitted anew, the index was trained and its "

@@ -43,7 +43,7 @@ class Restorer:
             old: the generation that the snapshot names.
             snapshot: its edition.
             derivation: how it was made.
-            fitted: the files of `FITTED`.
+            fitted: the files `Manifest.fitted`.
             damaged: names of files that are missing or other than they were written.
             progress: told of every stage.
         """
@@ -80,11 +80,11 @@ class Restorer:
 
     def _write(self, folder: GenerationLayout, *, gpu: bool) -> Restored | None:
         index_too = folder.INDEX in self._damaged
-        others = self._damaged - {folder.MANIFEST, folder.INDEX, *folder.FITTED}
+        others = self._damaged - {folder.MANIFEST, folder.INDEX, *self._manifest.fitted}
         if (others or (index_too and self._int8)) and self._dead:
             return None  # what the store knew of dead rows is gone
         made: dict[str, FileEntry] = {}
-        for name in self._damaged & {*folder.FITTED}:
+        for name in self._damaged & {*self._manifest.fitted}:
             made[name] = entry_of(write_file(folder.path(name), self._fitted[name]))
         if others or (index_too and self._int8):
             files, _ = self._deriver.write_rows(folder, self._fusion)

@@ -19,6 +19,7 @@ from catalens import (
     learn_alignment,
     learn_behaviour,
     learn_fusion,
+    repair_index,
 )
 from indexer import verify_index
 from indexer.behaviour import digest_of
@@ -80,6 +81,16 @@ def test_the_space_is_there_whole_and_the_index_sound(learned: Path) -> None:
     assert (entry.coverage, entry.imputed) == (50, 10)
     assert opened.manifest.behaviour is not None and opened.manifest.behaviour.users == USERS
     assert verify_index(learned).problems == []
+
+
+def test_a_repair_writes_popularity_again(learned: Path, tmp_path: Path) -> None:
+    index = copied(learned, tmp_path / "index")
+    file = Opened(index).folder / "popularity.f32"
+    written = file.read_bytes()
+    file.unlink()
+    summary = repair_index(index)
+    assert "popularity.f32" in summary.restored and not summary.changed and not summary.lost
+    assert (Opened(index).folder / "popularity.f32").read_bytes() == written
 
 
 def test_an_item_is_found_by_what_was_liked_beside_it(learned: Path) -> None:

@@ -358,7 +358,7 @@ def test_records_that_are_gone_are_named_and_nothing_is_derived_without_them(
     assert content(index / FIRST) == before
     # Nothing has hidden what is lost: the item is searched as long as it has a record.
     if "records.1" in databases:
-        with pytest.raises(CorruptIndexError, match="expected 39 items.*got 40"):
+        with pytest.raises(CorruptIndexError, match=r"expected 39 items.*got 40"):
             hits_of_ids(index)
     else:
         assert "item-7" in {one.id for one in hits_of_ids(index)}

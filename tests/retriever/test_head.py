@@ -23,6 +23,7 @@ from catalens import (
     evaluate_index,
     learn_head,
     rebuild_index,
+    repair_index,
 )
 from catalens.describe import describe, describe_tables
 from indexer import IndexLayout, verify_index
@@ -272,6 +273,17 @@ def test_flipped_bits_are_noticed_at_open(index: Path) -> None:
             Retriever.open(index)
         assert any(name in problem for problem in verify_index(index).problems)
         path.write_bytes(good)
+
+
+def test_a_repair_brings_it_back_to_the_bit(index: Path) -> None:
+    names = ("ranking.json", "ranking.safetensors")
+    written = {name: (Opened(index).folder / name).read_bytes() for name in names}
+    for name in names:
+        (Opened(index).folder / name).unlink()
+        summary = repair_index(index)
+        assert name in summary.restored and not summary.changed and not summary.lost
+        assert {one: (Opened(index).folder / one).read_bytes() for one in names} == written
+    assert verify_index(index).problems == []
 
 
 def test_hostile_files_give_our_errors_alone(learned: tuple[Path, Any]) -> None:
