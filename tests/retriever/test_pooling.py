@@ -45,11 +45,12 @@ def test_scores_are_those_of_the_most_similar_input_or_of_the_mean(index: tuple[
     transform = opened.fusion.transforms["looks"]
     with Retriever.open(path) as shop:
         internals: Any = shop
-        encode = internals._view.encoder.encode
+        view = internals._view
 
         def block(text: str) -> np.ndarray:
             wanted = ("looks", "text", text.encode())
-            return transform.query_block(encode([wanted])[wanted], "text").astype(np.float64)
+            vector = view.encoder.encode([wanted], view.snapshot)[wanted]
+            return transform.query_block(vector, "text").astype(np.float64)
 
         for asked in ("thing3", "sort2", "word17"):
             query = block(asked)
