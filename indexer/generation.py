@@ -238,10 +238,13 @@ def damaged_files(
     name; every file is read."""
     found = {}
     path, sha256 = folder.path(folder.MANIFEST), current.manifest_sha256
-    if read_whole(path, sha256) is None:
-        found[folder.MANIFEST] = str(
-            corrupt(f"file {path}", f"SHA-256 {sha256[:16]}...", "no such file, or other bytes")
-        )
+    try:
+        got = sha256_file(path)
+        if got != sha256:
+            wrong = corrupt(f"file {path}", f"SHA-256 {sha256[:16]}...", f"{got[:16]}...")
+            found[folder.MANIFEST] = str(wrong)
+    except OSError as error:
+        found[folder.MANIFEST] = str(error)
     for name, entry in manifest.files.items():
         try:
             _check_entry(folder.path(name), entry)

@@ -101,16 +101,20 @@ def train_private(
         warnings.simplefilter("ignore")
         engine: Any = PrivacyEngine(accountant="rdp")
         optimizer = torch.optim.Adam(scorer.parameters(), lr=settings.rate)
-        model, noisy, batches = engine.make_private_with_epsilon(
-            module=scorer,
-            optimizer=optimizer,
-            data_loader=loader,
-            target_epsilon=epsilon,
-            target_delta=delta,
-            epochs=_EPOCHS,
-            max_grad_norm=_CLIPPED,
-            noise_generator=generator,
-        )
+        try:
+            model, noisy, batches = engine.make_private_with_epsilon(
+                module=scorer,
+                optimizer=optimizer,
+                data_loader=loader,
+                target_epsilon=epsilon,
+                target_delta=delta,
+                epochs=_EPOCHS,
+                max_grad_norm=_CLIPPED,
+                noise_generator=generator,
+            )
+        except ValueError as error:
+            # The accountant's bound ends at about .15: no noise is enough for less.
+            raise _too_little(epsilon, str(error)) from error
         for _ in range(_EPOCHS):
             for z, grades, there in batches:
                 noisy.zero_grad()
@@ -119,13 +123,17 @@ def train_private(
                     noisy.step()
         spent = float(engine.get_epsilon(delta))
     if not math.isfinite(spent) or spent > epsilon * 1.01:
-        raise PrivacyError(
-            "differential privacy",
-            expected=f"epsilon of at most {epsilon:g}",
-            got=f"{spent:g}",
-            remedy="Ask for a larger one, or collect more queries.",
-        )
+        raise _too_little(epsilon, f"{spent:g}")
     return _as_model(scorer, mean, scale, settings), spent, delta
+
+
+def _too_little(epsilon: float, got: str) -> PrivacyError:
+    return PrivacyError(
+        "differential privacy",
+        expected=f"noise that spends an epsilon of at most {epsilon:g}",
+        got=got,
+        remedy="Ask for a larger one, or collect more queries.",
+    )
 
 
 def _loss(scores: Tensor, grades: Tensor, there: Tensor, settings: Settings) -> Tensor:

@@ -78,8 +78,11 @@ from catalens import CatalensError, Retriever, Writer
 from indexer import verify_index
 for opener in (Retriever.open, Writer.open, verify_index):
     try:
-        problems = opener(sys.argv[1]).problems
-        print("PROBLEMS", "Permission denied" in problems[0])
+        opened = opener(sys.argv[1])
+        if isinstance(opened, Writer):
+            print("OPEN", "generations" in sys.argv[2])  # it needs the store alone
+        else:
+            print("PROBLEMS", "Permission denied" in opened.problems[0])
     except CatalensError as error:
         print(type(error).__name__, "Permission denied" in str(error))
 """
@@ -88,7 +91,7 @@ for opener in (Retriever.open, Writer.open, verify_index):
 @pytest.mark.parametrize("name", ["store/data.mdb", "generations/000001/manifest.json", "store"])
 def test_what_may_not_be_read_is_our_error(index: Path, name: str) -> None:
     (index / name).chmod(0)
-    done = run_bound_by_modes("-c", UNREADABLE, index)
+    done = run_bound_by_modes("-c", UNREADABLE, index, name)
     (index / name).chmod(0o755)
     told = [line.split() for line in done.stdout.splitlines()]
     assert [denied for _, denied in told] == ["True"] * 3, done.stdout + done.stderr

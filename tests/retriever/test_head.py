@@ -374,8 +374,10 @@ def test_privacy_is_spent_as_told_and_costs_accuracy(bare: Path) -> None:
     assert ranking(bare)["search"]["privacy"]["epsilon"] == summary.privacy.epsilon
     loose = learn_head(bare, TOPICS, options=replace(private, epsilon=200.0))
     assert loose.learned > loose.fused + 0.1
-    tight = learn_head(bare, TOPICS, options=replace(private, epsilon=0.05))
+    tight = learn_head(bare, TOPICS, options=replace(private, epsilon=0.3))
     assert tight.learned < loose.learned
+    with pytest.raises(PrivacyError, match=r"at most 0\.01; got The privacy budget is too low"):
+        learn_head(bare, TOPICS, options=replace(private, epsilon=0.01))
     for wrong in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(PrivacyError, match="above 0"):
             HeadOptions(epsilon=wrong)
