@@ -339,7 +339,7 @@ def test_descriptions_that_do_not_fit_are_refused(exported: Path) -> None:
     assert "one name" in saying(spaces=[words, words])
     assert "fingerprint" in saying(spaces=[{**words, "fingerprints": {"text": "zz"}}, colours])
     assert "catalog" in saying(catalog={})
-    named = {**known["catalog"]["columns"], "nonsense": 1}
+    named = {**known["catalog"]["columns"], "nonsense": ["x"]}
     columns = {**known["catalog"], "columns": named}
     assert "nonsense" in saying(catalog=columns)
     assert "extra" in saying(more=1).lower()
