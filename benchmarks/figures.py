@@ -219,6 +219,18 @@ def _scale(figures: Mapping[str, Any]) -> dict[str, Figure]:
     return {"scale": figure}
 
 
+def _writing(figures: Mapping[str, Any]) -> dict[str, Figure]:
+    figure, axes = plt.subplots(figsize=(5, 3))
+    for (name, shares), marker in zip(figures["search"].items(), "os", strict=True):
+        percent = [100 * float(share) for share in shares]
+        axes.plot(percent, [one["ratio"] for one in shares.values()], f"{marker}-", label=name)
+    axes.axhline(1.5, color=RIVAL, linestyle=":")
+    axes.set(title="p50 of a search, to that without", xlabel="rows not compacted, %", ylim=0.9)
+    axes.legend()
+    figure.tight_layout()
+    return {"writing": figure}
+
+
 def _movielens(figures: Mapping[str, Any]) -> dict[str, Figure]:
     figure, axes = plt.subplots(figsize=(7.5, 3.2))
     rows = figures["ndcg_at_10"]
@@ -247,7 +259,7 @@ _DRAWERS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Figure]]] = {
     "movielens": _movielens,
     "scale": _scale,
     "peers": peers_pictures,
-    "writing": lambda figures: {},
+    "writing": _writing,
     "gpu": lambda figures: {},  # a handful of numbers
     "head": lambda figures: {},
 }
