@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from .errors import EmptyVocabularyError
-from .fitting import FitTask, FittedEncoder, State, decoded, misfit
+from .fitting import FitTask, FittedEncoder, State, decoded
 from .limits import Limits
 from .terms import Analyzer, analyzer_of, terms
 from .text import decode_text
@@ -63,11 +63,8 @@ class BowEncoder(FittedEncoder):
     ) -> None:
         self.options: BagOfWordsOptions = options
         self.state = state
-        vocabulary = state.setting("vocabulary", list)
-        self._columns = {term: column for column, term in enumerate(vocabulary)}
-        size = len(vocabulary)
-        if len(self._columns) != size or not all(isinstance(term, str) for term in vocabulary):
-            raise misfit("a vocabulary of different terms", "another")
+        self._columns = state.numbered("vocabulary")
+        size = len(self._columns)
         self._components: Floats = state.tensor("components", np.float32, size, None)
         self._idf: Floats = np.ones(size, dtype=np.float32)
         if self.is_weighted:

@@ -118,6 +118,18 @@ class State:
             raise misfit(f"a setting {name!r} that is a {kind.__name__}", f"{found!r:.60}")
         return found
 
+    def numbered(self, name: str) -> dict[str, int]:
+        """The place of each word of a setting that is a list of different words.
+
+        Raises:
+            EncoderStateError: it is none.
+        """
+        words = self.setting(name, list)
+        places = {word: place for place, word in enumerate(words) if isinstance(word, str)}
+        if len(places) != len(words):
+            raise misfit(f"a setting {name!r} of different words", "another")
+        return places
+
 
 class FitProgress(Protocol):
     """Told how far a fit is: its stages, their steps if known, and every step."""

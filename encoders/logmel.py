@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from .base import Encoder
-from .fingerprint import fingerprint
-from .limits import Limits
-from .mel import FLOOR, HOP, MELS, SAMPLE_RATE, WINDOW, MelFrames
+from .mel import FLOOR, MELS
+from .mel_encoder import MelEncoder
 from .memory import device_memory
+from .moments import Moments
 
 _BALANCE = (1.0, 2.0, 4.0)
 """Weights of mean, deviation and change, whose values spread about as 7 : 4 : 1. Precision@10 on
@@ -27,7 +26,7 @@ class LogMelOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class LogMelEncoder(Encoder):
+class LogMelEncoder(MelEncoder):
     """Describes a clip by how its 64 mel bands lie, spread and change.
 
     Three statistics over time, each in log power: the mean (timbre and the balance of bass and
@@ -36,35 +35,12 @@ class LogMelEncoder(Encoder):
     no weights, stand for clips of any length, and a clip repeated keeps them. The clip's overall
     loudness is subtracted from the means first: the same recording at another volume is the same
     item.
-
-    All the work is in `prepare`, in worker threads, since what it leaves of an hour of sound is
-    192 numbers.
     """
 
     kind: ClassVar[str] = "log-mel"
-    revision: ClassVar[int] = 1
     options_model: ClassVar[type[BaseModel]] = LogMelOptions
-    modalities = ("audio",)
     dimension = 3 * MELS
-    batch_size = 1024
-
-    def __init__(self, options: LogMelOptions, device: str, limits: Limits) -> None:
-        self.limits = limits
-        self._frames = MelFrames()
-
-    def fingerprint(self, modality: str) -> str:
-        """Return 32 hex digits naming the settings."""
-        self.check_modality(modality)
-        settings = {
-            "sample_rate": SAMPLE_RATE,
-            "window": WINDOW,
-            "hop": HOP,
-            "mels": MELS,
-            "balance": _BALANCE,
-        }
-        return fingerprint(
-            kind=self.kind, revision=self.revision, modality=modality, options=settings, files=()
-        )
+    settings: ClassVar[Mapping[str, Any]] = {"balance": _BALANCE}
 
     def prepare(self, modality: str, content: bytes) -> NDArray[np.float32]:
         """Return the statistics of a clip: float32 with shape (192,).
@@ -73,26 +49,17 @@ class LogMelEncoder(Encoder):
             MediaError: as `audio.decode_audio`.
         """
         self.check_modality(modality)
-        count = 0
-        first = np.zeros(MELS)
-        second = np.zeros(MELS)
+        levels = Moments(MELS)
         change = np.zeros(MELS)
         last: NDArray[np.float64] | None = None
         with device_memory(self.kind, 1):
             for frames in self._frames.of(content, self.limits):
-                count += len(frames)
-                first += frames.sum(axis=0)
-                second += (frames**2).sum(axis=0)
+                levels.add(frames)
                 joined = frames if last is None else np.concatenate([last[None], frames])
                 change += np.abs(np.diff(joined, axis=0)).sum(axis=0)
                 last = frames[-1]
-        mean = first / count
-        deviation = np.sqrt(np.maximum(second / count - mean**2, 0))
-        change /= max(count - 1, 1)
+        change /= max(levels.count - 1, 1)
         # The floor keeps digital silence, which has no shape at all, from being all zero.
-        parts = (mean - mean.mean() + FLOOR, deviation, change)
+        parts = (levels.mean - levels.mean.mean() + FLOOR, levels.deviation, change)
         statistics = np.concatenate([w * part for w, part in zip(_BALANCE, parts, strict=True)])
         return statistics.astype(np.float32)
-
-    def _encode(self, modality: str, prepared: Sequence[Any]) -> Any:
-        return prepared

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from .base import Encoder
-from .fingerprint import fingerprint
-from .limits import Limits
-from .mel import FLOOR, HOP, MELS, SAMPLE_RATE, WINDOW, Frames, MelFrames
+from .mel import FLOOR, MELS, Frames
+from .mel_encoder import MelEncoder
 from .memory import device_memory
 
 BANDS = 20
@@ -38,7 +36,7 @@ class MelCourseOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class MelCourseEncoder(Encoder):
+class MelCourseEncoder(MelEncoder):
     """Describes a clip by how its spectrum changes from beginning to end.
 
     A word said twice differs in voice, volume and pace, and yet passes the same sounds in the same
@@ -59,34 +57,16 @@ class MelCourseEncoder(Encoder):
     """
 
     kind: ClassVar[str] = "mel-course"
-    revision: ClassVar[int] = 1
     options_model: ClassVar[type[BaseModel]] = MelCourseOptions
-    modalities = ("audio",)
     dimension = SEGMENTS * 2 * BANDS
-    batch_size = 1024
-
-    def __init__(self, options: MelCourseOptions, device: str, limits: Limits) -> None:
-        self.limits = limits
-        self._frames = MelFrames()
-
-    def fingerprint(self, modality: str) -> str:
-        """Return 32 hex digits naming the settings."""
-        self.check_modality(modality)
-        settings = {
-            "sample_rate": SAMPLE_RATE,
-            "window": WINDOW,
-            "hop": HOP,
-            "mels": MELS,
-            "floor": FLOOR,
-            "bands": BANDS,
-            "segments": SEGMENTS,
-            "audible_db": AUDIBLE_DB,
-            "steady": STEADY,
-            "groups": _MOST_GROUPS,
-        }
-        return fingerprint(
-            kind=self.kind, revision=self.revision, modality=modality, options=settings, files=()
-        )
+    settings: ClassVar[Mapping[str, Any]] = {
+        "floor": FLOOR,
+        "bands": BANDS,
+        "segments": SEGMENTS,
+        "audible_db": AUDIBLE_DB,
+        "steady": STEADY,
+        "groups": _MOST_GROUPS,
+    }
 
     def prepare(self, modality: str, content: bytes) -> NDArray[np.float32]:
         """Return the course of a clip: float32 with shape (960,), natural logarithms of power.
@@ -106,9 +86,6 @@ class MelCourseEncoder(Encoder):
         levels -= levels.mean(axis=0)
         slopes = np.gradient(levels, axis=0)
         return np.hstack([levels + STEADY, slopes]).ravel().astype(np.float32)
-
-    def _encode(self, modality: str, prepared: Sequence[Any]) -> Any:
-        return prepared
 
 
 class _Gathered:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from .base import Encoder
-from .fingerprint import fingerprint
 from .limits import Limits
-from .mel import FLOOR, HOP, MELS, SAMPLE_RATE, WINDOW, Frames, MelFrames
+from .mel import FLOOR, MELS, Frames
+from .mel_encoder import MelEncoder
 from .memory import device_memory
+from .moments import Moments
 
 COEFFICIENTS = 20
 REACH = 2
@@ -27,7 +27,7 @@ class MfccOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class MfccEncoder(Encoder):
+class MfccEncoder(MelEncoder):
     """Describes a clip by the cepstrum of its mel bands (Davis and Mermelstein 1980,
     doi:10.1109/TASSP.1980.1163420).
 
@@ -38,33 +38,18 @@ class MfccEncoder(Encoder):
     """
 
     kind: ClassVar[str] = "mfcc"
-    revision: ClassVar[int] = 1
     options_model: ClassVar[type[BaseModel]] = MfccOptions
-    modalities = ("audio",)
     dimension = 3 * COEFFICIENTS - 1
-    batch_size = 1024
+    settings: ClassVar[Mapping[str, Any]] = {
+        "floor": FLOOR,
+        "coefficients": COEFFICIENTS,
+        "reach": REACH,
+    }
 
     def __init__(self, options: MfccOptions, device: str, limits: Limits) -> None:
-        self.limits = limits
-        self._frames = MelFrames()
+        super().__init__(options, device, limits)
         self._matrix: Frames | None = None
         self._lock = threading.Lock()
-
-    def fingerprint(self, modality: str) -> str:
-        """Return 32 hex digits naming the settings."""
-        self.check_modality(modality)
-        settings = {
-            "sample_rate": SAMPLE_RATE,
-            "window": WINDOW,
-            "hop": HOP,
-            "mels": MELS,
-            "floor": FLOOR,
-            "coefficients": COEFFICIENTS,
-            "reach": REACH,
-        }
-        return fingerprint(
-            kind=self.kind, revision=self.revision, modality=modality, options=settings, files=()
-        )
 
     def prepare(self, modality: str, content: bytes) -> NDArray[np.float32]:
         """Return the statistics of a clip: float32 with shape (59,).
@@ -73,7 +58,7 @@ class MfccEncoder(Encoder):
             MediaError: as `mel.MelFrames.of`.
         """
         self.check_modality(modality)
-        levels, slopes = _Moments(), _Moments()
+        levels, slopes = Moments(COEFFICIENTS), Moments(COEFFICIENTS)
         held: Frames | None = None
         with device_memory(self.kind, 1):
             for frames in self._frames.of(content, self.limits):
@@ -89,9 +74,6 @@ class MfccEncoder(Encoder):
         parts = (levels.mean[1:], levels.deviation, slopes.deviation)
         # The floor keeps digital silence, which has no shape at all, from being all zero.
         return (np.concatenate(parts) + FLOOR).astype(np.float32)
-
-    def _encode(self, modality: str, prepared: Sequence[Any]) -> Any:
-        return prepared
 
     def _cosines(self) -> Frames:
         """The matrix (mels, coefficients) of torchaudio's cosine transform, made once."""
@@ -115,28 +97,3 @@ def _slopes(frames: Frames) -> Frames:
     rises = sum(step * (moved(step) - moved(-step)) for step in steps)
     slopes: Frames = np.asarray(rises) / (2 * sum(step**2 for step in steps))
     return slopes
-
-
-class _Moments:
-    """Mean and standard deviation over frames that come in pieces."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._first = np.zeros(COEFFICIENTS)
-        self._second = np.zeros(COEFFICIENTS)
-
-    def add(self, frames: Frames) -> None:
-        """Add frames (n, 20); none is fine."""
-        self._count += len(frames)
-        self._first += frames.sum(axis=0)
-        self._second += (frames**2).sum(axis=0)
-
-    @property
-    def mean(self) -> Frames:
-        """(20,)"""
-        return self._first / self._count
-
-    @property
-    def deviation(self) -> Frames:
-        """(20,)"""
-        return np.asarray(np.sqrt(np.maximum(self._second / self._count - self.mean**2, 0)))

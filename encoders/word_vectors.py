@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .errors import EmptyVocabularyError, ModelLoadError
 from .fingerprint import file_sha256
-from .fitting import FitProgress, FitTask, FittedEncoder, State, decoded, misfit
+from .fitting import FitProgress, FitTask, FittedEncoder, State, decoded
 from .limits import Limits
 from .terms import words
 from .text import decode_text
@@ -66,12 +66,9 @@ class WordVectorsEncoder(FittedEncoder):
     ) -> None:
         self.options: WordVectorsOptions = options
         self.state = state
-        vocabulary = state.setting("vocabulary", list)
-        self._rows = {word: row for row, word in enumerate(vocabulary)}
-        if len(self._rows) != len(vocabulary) or not all(isinstance(w, str) for w in vocabulary):
-            raise misfit("a vocabulary of different words", "another")
-        vectors = state.tensor("vectors", np.float16, len(vocabulary), None)
-        weights = state.tensor("weights", np.float32, len(vocabulary))
+        self._rows = state.numbered("vocabulary")
+        vectors = state.tensor("vectors", np.float16, len(self._rows), None)
+        weights = state.tensor("weights", np.float32, len(self._rows))
         self._vectors: Floats = vectors.astype(np.float32) * weights[:, None]
         self.dimension = vectors.shape[1] + 1
 

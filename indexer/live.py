@@ -50,7 +50,10 @@ class Live:
             numbers = fresh.numbers.astype(np.uint32)
             self.row_numbers = np.concatenate([generation.row_numbers, numbers])
             self.states = np.concatenate([generation.states, fresh.states])
-        dead = np.searchsorted(generation.row_numbers, snapshot.dead())
+        gone = snapshot.dead()
+        dead = np.searchsorted(generation.row_numbers, gone)
+        # A tombstone of no row buries nothing; `verify` tells of it.
+        dead = dead[generation.row_numbers[np.minimum(dead, self._n - 1)] == gone]
         self._dead = len(dead)
         self.alive: Mask = np.ones(self._n + len(fresh.numbers), dtype=bool)
         """Whether the item of each position lives, bool (n + f,)."""

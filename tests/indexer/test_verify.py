@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from pyroaring import BitMap
 
-from indexer import IndexLayout, postings_check, verify, verify_index
+from catalens import Query, Retriever
+from indexer import IndexLayout, Store, postings_check, verify, verify_index
 from indexer.environment import Environment, WriteTransaction
+from indexer.snapshot import row_key
 from indexer.sortable import encode_value
 from tests.catalogs import build_toy, build_vectors, clustered, toy_rows
 
@@ -242,3 +244,14 @@ def test_what_the_store_keeps_is_checked(tmp_path: Path) -> None:
 
     problems = meddled(tmp_path / "index", lose)
     assert len(problems) == 3 and all("does not keep" in problem for problem in problems)
+
+
+def test_a_tombstone_of_no_row_buries_nothing_and_is_told(tmp_path: Path) -> None:
+    index = tmp_path / "index"
+    build_toy(index, toy_rows(20))
+    store = Store.open(IndexLayout(index))
+    store.write(lambda transaction: transaction.put("tombstones.1", row_key(1_000_000), b""))
+    store.close()
+    with Retriever.open(index, device="cpu") as shop:
+        assert len(shop.search(Query(text="red"), 20, explain=False)) == 20
+    assert any("19" in problem and "20" in problem for problem in verify_index(index).problems)
