@@ -130,12 +130,13 @@ def encode_queries(shop: Retriever, corpus: Corpus) -> tuple[Vectors, list[float
     batch they were made in.
     """
     internals: Any = shop
+    view = internals._view
     space = shop.manifest.spaces[0].spec.name
     vectors, seconds = [], []
     for text in corpus.queries:
         wanted = (space, "text", text.encode())
         start = perf_counter()
-        vectors.append(internals._view.encoder.encode([wanted])[wanted])
+        vectors.append(view.encoder.encode([wanted], view.snapshot)[wanted])
         seconds.append(perf_counter() - start)
     return np.stack(vectors), seconds
 

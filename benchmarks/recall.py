@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalens import Hit, Query, Retriever
+from indexer import Snapshot
 
 from .corpus import (
     SEED,
@@ -63,7 +64,7 @@ class Remembered:
         self._vectors = vectors
 
     def encode(
-        self, wanted: Iterable[tuple[str, str, bytes]]
+        self, wanted: Iterable[tuple[str, str, bytes]], snapshot: Snapshot
     ) -> dict[tuple[str, str, bytes], Vectors]:
         return {one: self._vectors[one[2]] for one in wanted}
 
